@@ -1,0 +1,1 @@
+"""What every run needs: start-up, strict configs, safe checkpoints, optimizers, precision, the runner."""

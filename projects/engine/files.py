@@ -1,0 +1,57 @@
+"""The one way files are written: whole, or not at all."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success flush it to disk and rename it over ``path``.
+
+    The temporary name keeps the suffix of ``path`` (many writers choose the format by it). When the body raises,
+    the temporary file is removed and ``path`` stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f'.{path.stem}.', suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)  # mkstemp makes private files; the umask can only be read by setting it
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        with open(temporary, 'rb+') as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` atomically as UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding='utf-8')
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write ``data`` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` atomically as indented JSON with a final newline."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + '\n')
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the hexadecimal SHA-256 of a file's bytes."""
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()

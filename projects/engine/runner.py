@@ -1,0 +1,97 @@
+"""The runner that every task uses: MMEngine's, with the defaults that lose runs or silently do less taken out."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.runner import Runner
+from mmseg.registry import RUNNERS
+from torch import nn
+from torch.utils.data import DataLoader
+
+from projects.engine.checkpoints import load_weights
+from projects.engine.distributed import start_processes, synchronise_buffers
+from projects.engine.errors import UserError
+from projects.engine.precision import apply_precision
+from projects.engine.startup import device
+
+
+@RUNNERS.register_module()
+class TerraceRunner(Runner):
+    """MMEngine's ``Runner``, strict.
+
+    - Weights are loaded all or not at all, and only when the class order agrees.
+    - Without CUDA, SyncBN becomes BN also under several processes.
+    - Running statistics are equal on all ranks before a validation, a save and the end.
+    """
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        model = super().build_model(model)
+        if not torch.cuda.is_available():
+            model = revert_sync_batchnorm(model)
+        if self.cfg.get('channels_last', False):
+            model = model.to(memory_format=torch.channels_last)
+        return model
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None,
+                         diff_rank_seed: bool = False) -> DataLoader:
+        if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
+            dataloader = dict(dataloader, persistent_workers=False)  # torch refuses it without workers
+        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+
+    def load_checkpoint(self, filename: str, map_location: Any = 'cpu', strict: bool = True,
+                        revise_keys: Any = ()) -> dict:
+        """Load all weights or none (see :func:`projects.engine.checkpoints.load_weights`)."""
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        checkpoint = load_weights(model, filename, self._dataset_meta(), map_location)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}: {len(checkpoint["state_dict"])} keys, all match')
+        return checkpoint
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Resume; a checkpoint without training state is a user's error."""
+        try:
+            super().resume(filename, *args, **kwargs)
+        except KeyError as error:
+            raise UserError(f'checkpoint {filename}: cannot resume, it has no {error} (weights only?); '
+                            'start a new stage with load_from instead') from error
+
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        synchronise_buffers(self.model)
+        super().save_checkpoint(*args, **kwargs)
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        if fn_name in ('before_val', 'after_train'):
+            synchronise_buffers(self.model)
+        super().call_hook(fn_name, **kwargs)
+
+    def _dataset_meta(self) -> dict | None:
+        for loader in (self._train_dataloader, self._val_dataloader, self._test_dataloader):
+            dataset = getattr(loader, 'dataset', None)
+            if dataset is not None and hasattr(dataset, 'metainfo'):
+                return dataset.metainfo
+        return None
+
+
+def build_runner(config: Config, work_dir: str | Path, launcher: str = 'none', amp: bool = False) -> TerraceRunner:
+    """Build the runner of a config on this machine.
+
+    Args:
+        config: A config from :func:`projects.engine.config.load_config`; changed in place.
+        work_dir: Where logs and checkpoints go.
+        launcher: ``none``, ``pytorch`` or ``slurm``.
+        amp: Autocast whatever the config says.
+    """
+    config.work_dir = str(work_dir)
+    start_processes(config, launcher)
+    apply_precision(config, device(), amp)
+    hooks = list(config.get('custom_hooks') or [])
+    for key in ('ema', 'early_stopping'):  # one-line bases (configs/_base_/): a list could not be merged
+        if config.get(key):
+            hooks.append(config[key])
+    config.custom_hooks = hooks
+    return TerraceRunner.from_cfg(config)

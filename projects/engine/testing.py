@@ -1,0 +1,57 @@
+"""Test one checkpoint: what ``tools/test.py`` does."""
+
+from pathlib import Path
+from typing import Any
+
+from projects.engine.config import load_config
+from projects.engine.errors import UserError
+from projects.engine.runner import build_runner
+from projects.engine.training import default_work_dir
+
+
+def test(config: str | Path, checkpoint: str | Path, *, work_dir: str | Path | None = None, tta: bool = False,
+         out: str | Path | None = None, show_dir: str | Path | None = None, amp: bool = False,
+         cfg_options: dict[str, Any] | None = None, launcher: str = 'none') -> dict[str, float]:
+    """Score a checkpoint on the config's test split.
+
+    Args:
+        config: Path of a Python config.
+        checkpoint: Weights; loaded strictly, class order compared.
+        work_dir: Where logs and tables go; default ``work_dirs/<config name>``.
+        tta: Test-time views: the config's ``tta_pipeline`` and ``tta_model``.
+        out: Write the predicted masks into this folder, as palette PNGs named by sample.
+        show_dir: Write pictures (image, truth, prediction, error) into this folder.
+        amp: Autocast for the forward passes.
+        cfg_options: Dotted paths and their values.
+        launcher: ``none``, ``pytorch`` or ``slurm``.
+
+    Returns:
+        The metrics.
+    """
+    cfg = load_config(config, cfg_options)
+    if not Path(checkpoint).is_file():
+        raise UserError(f'checkpoint {checkpoint}: no such file')
+    if cfg.get('test_dataloader') is None:
+        raise UserError(f'config {config}: it has no test_dataloader')
+    cfg.load_from, cfg.resume = str(checkpoint), False
+    reader = cfg.test_pipeline[0] if cfg.get('test_pipeline') else {}
+    bands = {key: reader[key] for key in ('bands', 'value_range') if key in reader}
+    hooks = list(cfg.get('custom_hooks') or [])
+    if out is not None:
+        hooks.append(dict(type='MaskWriterHook', out_dir=str(out)))
+    if show_dir is not None:
+        hooks.append(dict(type='PredictionGalleryHook', show_dir=str(show_dir), **bands))
+    cfg.custom_hooks = hooks
+    cfg.early_stopping = cfg.ema = None
+    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'val_dataloader', 'val_cfg',
+                'val_evaluator'):
+        cfg[key] = None
+    if tta:
+        if not cfg.get('tta_pipeline') or not cfg.get('tta_model'):
+            raise UserError(f'config {config}: --tta needs tta_pipeline and tta_model')
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        cfg.model = dict(cfg.tta_model, module=cfg.model)
+    if amp:
+        cfg.test_cfg = dict(cfg.test_cfg or {}, fp16=True)
+    runner = build_runner(cfg, work_dir or default_work_dir(config), launcher)
+    return runner.test()

@@ -1,0 +1,23 @@
+"""Files are written whole or not at all."""
+
+import pytest
+
+from projects.engine.files import atomic_path, sha256_of, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / 'a.txt'
+    write_text(path, 'old')
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text('half')
+        raise RuntimeError
+    assert path.read_text() == 'old' and [p.name for p in tmp_path.iterdir()] == ['a.txt']
+
+
+def test_json_and_hash(tmp_path):
+    path = tmp_path / 'below' / 'a.json'
+    write_json(path, {'ä': [1]})
+    assert path.read_text() == '{\n "ä": [\n  1\n ]\n}\n'
+    write_text(path, 'abc')
+    assert sha256_of(path) == 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
+    assert path.stat().st_mode & 0o044  # not the private mode of a temporary file
