@@ -1,7 +1,9 @@
 # What every run shares. Children hold their difference only. '${path}' is resolved after all inheritance.
 default_scope = 'mmseg'
 custom_imports = dict(
-    imports=['projects.engine.register', 'projects.evaluation.register', 'projects.landcover.register'],
+    imports=[
+        'projects.engine.register', 'projects.multiscale.register', 'projects.evaluation.register',
+        'projects.landcover.register'],
     allow_failed_imports=False)
 runner_type = 'TerraceRunner'
 

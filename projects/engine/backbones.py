@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
@@ -122,7 +121,7 @@ def load_backbone(backbone: nn.Module, path: str | Path, layout: str = 'swin') -
         raise UserError(f'pretrained {published.family} not found at {path}: get {published.file} and pass its path as '
                         'model.init_cfg.checkpoint')
     try:
-        converted = published.convert(read_published(path))
+        converted = published.convert(read_checkpoint(path)['state_dict'])
     except UserError as error:
         raise UserError(f'{path}: {error}') from error
     report = compare_keys(backbone, converted)
@@ -133,18 +132,6 @@ def load_backbone(backbone: nn.Module, path: str | Path, layout: str = 'swin') -
                             f'{"; ".join(keys[:3])}')
     backbone.load_state_dict(converted, strict=False)  # what may be missing was checked above
     print_log(f'backbone: {len(report.matched)} keys from {path}', logger='current')
-
-
-def read_published(path: Path) -> StateDict:
-    """Read the tensors of a published file: bare, or under ``model`` or ``state_dict``."""
-    if path.suffix != '.safetensors':
-        try:
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-            if isinstance(checkpoint, dict) and isinstance(checkpoint.get('model'), Mapping):
-                return dict(checkpoint['model'])
-        except Exception:
-            pass  # the reader below says what is wrong, in one line
-    return read_checkpoint(path)['state_dict']
 
 
 @WEIGHT_INITIALIZERS.register_module()

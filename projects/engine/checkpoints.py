@@ -80,6 +80,8 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict:
         raise UserError(f'checkpoint {path}: truncated or damaged ({reason})') from error
     if not isinstance(checkpoint, dict):
         raise UserError(f'checkpoint {path}: expected a dict of weights, found {type(checkpoint).__name__}')
+    if 'state_dict' not in checkpoint and isinstance(checkpoint.get('model'), dict):
+        checkpoint = {'state_dict': checkpoint['model'], 'meta': {}}  # the official Swin release
     if 'state_dict' not in checkpoint:
         if not checkpoint or not all(isinstance(value, torch.Tensor) for value in checkpoint.values()):
             raise UserError(f'checkpoint {path}: expected a key state_dict, found {sorted(map(str, checkpoint))[:5]}')

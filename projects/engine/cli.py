@@ -19,7 +19,8 @@ def run(main: Callable[[], int | None]) -> None:
         if os.environ.get('TERRACE_DEBUG') == '1':
             raise
         sys.stdout.flush()
-        sys.stderr.write('error: ' + ' '.join(str(error).split()) + '\n')
+        text = str(error).rpartition('UserError: ')[2]  # raised in a data-loader worker, torch wraps it in a traceback
+        sys.stderr.write('error: ' + ' '.join(text.split()) + '\n')
         status = 2
     except KeyboardInterrupt:
         sys.stderr.write('interrupted\n')

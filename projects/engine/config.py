@@ -40,6 +40,7 @@ EXTRA_KEYS = {
     'OptimWrapper': {'optimizer', 'constructor', 'paramwise_cfg'},
     'BFloat16OptimWrapper': {'optimizer', 'constructor', 'paramwise_cfg'},
 }
+PLACE_KEYS = {'norm_cfg': {'requires_grad'}}
 SCHEDULER_KEYS = {'convert_to_iter_based'}
 
 
@@ -78,8 +79,7 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
         config[key] = _resolve(config[key], config, key, ())
     problems = list(_unknown_names(config))
     if problems:
-        more = f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''
-        raise UserError(f'config {path}: {problems[0]}{more}')
+        raise UserError(f'config {path}: ' + '; '.join(problems[:3]) + ('; …' if len(problems) > 3 else ''))
     return config
 
 
@@ -216,6 +216,7 @@ def _unknown_below(value: Any, place: str) -> Iterator[str]:
             else:
                 accepted = _accepted(name)
                 if accepted is not None:
+                    accepted |= PLACE_KEYS.get(place.split('.')[-1], set())
                     for key in value:
                         if key not in accepted and key not in BUILD_KEYS:
                             yield f'{place}.{key}: {name} takes no {key!r}{nearest(key, accepted)}'

@@ -49,7 +49,7 @@ def apply_precision(config: Config, device: torch.device, amp: bool = False) -> 
         raise UserError(f'precision.{device.type}.{unknown[0]}: expected one of {", ".join(LEVERS)}')
     levers = {lever: bool(chosen.get(lever, False)) for lever in LEVERS}
     levers['amp'] = levers['amp'] or amp
-    if 'optim_wrapper' in config:
+    if config.get('optim_wrapper'):
         wrapper = config.optim_wrapper
         if wrapper.get('type', 'OptimWrapper') not in PLAIN_WRAPPERS:
             if levers['amp']:

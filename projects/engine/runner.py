@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import BaseTTAModel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 from torch import nn
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from projects.engine.checkpoints import load_weights
 from projects.engine.distributed import start_processes, synchronise_buffers
 from projects.engine.errors import UserError
+from projects.engine.inference import config_metainfo
 from projects.engine.precision import apply_precision
 from projects.engine.startup import device
 
@@ -45,8 +46,10 @@ class TerraceRunner(Runner):
     def load_checkpoint(self, filename: str, map_location: Any = 'cpu', strict: bool = True,
                         revise_keys: Any = ()) -> dict:
         """Load all weights or none (see :func:`projects.engine.checkpoints.load_weights`)."""
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        checkpoint = load_weights(model, filename, self._dataset_meta(), map_location)
+        model = self.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        checkpoint = load_weights(model, filename, config_metainfo(self.cfg), map_location)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}: {len(checkpoint["state_dict"])} keys, all match')
@@ -68,13 +71,6 @@ class TerraceRunner(Runner):
         if fn_name in ('before_val', 'after_train'):
             synchronise_buffers(self.model)
         super().call_hook(fn_name, **kwargs)
-
-    def _dataset_meta(self) -> dict | None:
-        for loader in (self._train_dataloader, self._val_dataloader, self._test_dataloader):
-            dataset = getattr(loader, 'dataset', None)
-            if dataset is not None and hasattr(dataset, 'metainfo'):
-                return dataset.metainfo
-        return None
 
 
 def build_runner(config: Config, work_dir: str | Path, launcher: str = 'none', amp: bool = False) -> TerraceRunner:

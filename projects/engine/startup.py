@@ -26,6 +26,7 @@ def start() -> None:
         from mmseg.utils import register_all_modules
 
         register_all_modules(init_default_scope=True)
+        import mmseg.visualization  # noqa: F401  (the one module that the call above leaves out)
     from projects.engine.checkpoints import register_safe_loading
 
     cv2.setNumThreads(0)

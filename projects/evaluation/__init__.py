@@ -1,0 +1,1 @@
+"""How a prediction is measured and shown: exact counts, scores, calibration, tables, pictures, the report."""

@@ -1,0 +1,134 @@
+"""One evaluation of one split: what was counted, and the scores it gives."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from projects.evaluation.calibration import Calibration
+from projects.evaluation.confusion import Scores, scores
+from projects.evaluation.tables import text_table
+
+
+@dataclass
+class SampleResult:
+    """What one sample (image) contributes."""
+
+    sample_id: str
+    confusion: np.ndarray  # (C, C) int64
+    calibration: Calibration | None = None
+    img_path: str | None = None
+
+
+@dataclass
+class Evaluation:
+    """The counts of a whole split and everything read off them.
+
+    Build it with :meth:`from_samples`; all sums are taken in the order of the sample ids, so that the same samples
+    give the same bits whichever process counted them.
+    """
+
+    classes: tuple[str, ...]
+    confusion: np.ndarray  # (C, C) int64, row = truth
+    samples: list[dict[str, Any]]  # sample_id, mIoU, OA, pixels, img_path; worst mIoU first
+    calibration: Calibration | None = None
+    palette: tuple[tuple[int, int, int], ...] | None = None
+    background: int | None = None
+    ignore_index: int | None = 255
+
+    @classmethod
+    def from_samples(
+        cls,
+        samples: Sequence[SampleResult],
+        classes: Sequence[str],
+        *,
+        palette: Sequence[Sequence[int]] | None = None,
+        background: int | None = None,
+        ignore_index: int | None = 255,
+    ) -> 'Evaluation':
+        """Add up samples. Calibration is kept only when every sample has it."""
+        samples = sorted(samples, key=lambda sample: sample.sample_id)
+        number = len(classes)
+        confusion = np.zeros((number, number), np.int64)
+        calibration = Calibration()
+        rows = []
+        for sample in samples:
+            confusion += sample.confusion
+            if calibration is not None:
+                calibration = calibration + sample.calibration if sample.calibration is not None else None
+            own = scores(sample.confusion, classes, background)
+            rows.append({
+                'sample_id': sample.sample_id, 'mIoU': own.mean_iou, 'OA': own.overall_accuracy,
+                'pixels': int(sample.confusion.sum()), 'img_path': sample.img_path,
+            })
+        rows.sort(key=lambda row: (math.isnan(row['mIoU']), row['mIoU'], row['sample_id']))  # unscored ones last
+        return cls(
+            classes=tuple(classes), confusion=confusion, samples=rows,
+            calibration=calibration if samples else None,
+            palette=tuple(tuple(int(v) for v in colour) for colour in palette) if palette is not None else None,
+            background=background, ignore_index=ignore_index,
+        )
+
+    @property
+    def scores(self) -> Scores:
+        """All scores of the summed confusion matrix."""
+        return scores(self.confusion, self.classes, self.background)
+
+    def summary(self) -> dict[str, float]:
+        """Return the scalar scores (fractions 0..1), with ``ECE`` where confidences were seen."""
+        summary = self.scores.summary()
+        if self.calibration is not None:
+            summary['ECE'] = self.calibration.error
+        return summary
+
+    def worst(self, k: int) -> list[dict[str, Any]]:
+        """Return the k samples of lowest mIoU, worst first; samples without a labelled pixel are left out."""
+        return [row for row in self.samples if not math.isnan(row['mIoU'])][:k]
+
+    def best(self, k: int) -> list[dict[str, Any]]:
+        """Return the k samples of highest mIoU, best first."""
+        return [row for row in self.samples if not math.isnan(row['mIoU'])][::-1][:k]
+
+    def text(self) -> str:
+        """Return the per-class table and the summary as plain text for a log or a terminal."""
+        rows = [
+            [row['class'], *(_percent(row[name]) for name in ('IoU', 'F1', 'precision', 'recall')),
+             f"{row['truth_pixels']:,}"]
+            for row in self.scores.per_class()
+        ]
+        table = text_table(['class', 'IoU %', 'F1 %', 'precision %', 'recall %', 'pixels'], rows)
+        line = '  '.join(f'{name} {_percent(value)}' for name, value in self.summary().items())
+        return f'{table}\n{line}'
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the samples as plain values for JSON."""
+        return {
+            'scores': self.summary(),
+            'per_class': self.scores.per_class(),
+            'classes': list(self.classes),
+            'palette': [list(colour) for colour in self.palette] if self.palette is not None else None,
+            'background': self.background,
+            'ignore_index': self.ignore_index,
+            'samples': len(self.samples),
+            'pixels': int(self.confusion.sum()),
+            'confusion': self.confusion.tolist(),
+            'calibration': self.calibration.to_dict() if self.calibration is not None else None,
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any], samples: Sequence[dict[str, Any]] = ()) -> 'Evaluation':
+        """Rebuild what :meth:`to_dict` gave, with the rows of ``samples.json``."""
+        palette = value.get('palette')
+        calibration = value.get('calibration')
+        return cls(
+            classes=tuple(value['classes']), confusion=np.array(value['confusion'], np.int64), samples=list(samples),
+            calibration=Calibration.from_dict(calibration) if calibration else None,
+            palette=tuple(tuple(colour) for colour in palette) if palette else None,
+            background=value.get('background'), ignore_index=value.get('ignore_index'),
+        )
+
+
+def _percent(value: float) -> str:
+    return '-' if math.isnan(value) else f'{100 * value:.2f}'

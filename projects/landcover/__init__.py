@@ -1,0 +1,1 @@
+"""Land cover from aerial images: FTUNetFormer, its losses, data sets and data tools."""

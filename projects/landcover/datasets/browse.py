@@ -1,0 +1,202 @@
+"""Pictures of what the network really sees: after the pipeline and the data preprocessor, brought back to colours."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmseg.registry import DATASETS, MODELS
+from PIL import Image, ImageDraw, ImageFont
+from torch import nn
+
+from projects.engine.errors import UserError
+from projects.engine.files import atomic_path
+from projects.engine.progress import progress
+from projects.evaluation.gallery import colour_mask, displayable, distinct_palette, file_stem
+
+SPLITS = ('train', 'val', 'test')
+IGNORE_COLOUR = (255, 0, 255)
+MARGIN, GAP, LINE = 12, 8, 20
+INK, PALE = (31, 41, 51), (102, 114, 127)
+
+
+@dataclass(frozen=True)
+class View:
+    """One pass of a sample through pipeline and preprocessor.
+
+    Args:
+        image: (H, W, C) float32 on the 0..255 scale, as the network gets it, padding included.
+        mask: (H', W') uint8 class ids, or None where the sample has no mask.
+        mean, std: (C,) of the network's own input.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray | None
+    mean: np.ndarray
+    std: np.ndarray
+
+
+def browse(
+    cfg: Mapping[str, Any],
+    out: str | Path,
+    split: str = 'train',
+    number: int = 8,
+    views: int = 1,
+    seed: int = 0,
+) -> Iterator[Path]:
+    """Write a picture for each of some samples of a config's data set: image beside mask, a row for each view.
+
+    Args:
+        cfg: A config as `projects.engine.config.load_config` returns it.
+        out: Folder for the pictures `<split>_<sample id>.png`.
+        split: Whose data loader: 'train', 'val' or 'test'.
+        number: Samples, spread evenly over the data set.
+        views: Passes of each sample; random augmentation makes them differ.
+        seed: Of numpy's global generator, which the transforms use.
+
+    Yields:
+        The path of each picture, once it is written.
+
+    Raises:
+        UserError: no such split, or a sample that cannot be read.
+    """
+    if number < 1 or views < 1:
+        raise UserError(f'--number and --views: expected 1 or more, found {number} and {views}')
+    if split not in SPLITS or cfg.get(f'{split}_dataloader') is None:
+        raise UserError(f'--split {split}: the config has no {split}_dataloader')
+    dataset = DATASETS.build(cfg[f'{split}_dataloader']['dataset'])
+    preprocessor = MODELS.build(cfg['model']['data_preprocessor'])
+    meta = dataset.metainfo
+    classes = meta['classes']
+    palette = meta.get('palette') or distinct_palette(len(classes))
+    chosen = sorted({int(index) for index in np.linspace(0, len(dataset) - 1, min(number, len(dataset)))})
+    np.random.seed(seed)
+    for index in progress(chosen, 'browse', unit='sample'):
+        name = str(dataset.get_data_info(index).get('sample_id', index))
+        passes = [view(dataset[index], preprocessor, training=split == 'train') for _ in range(views)]
+        picture = sheet(f'{split}: {name}', passes, classes, palette, meta.get('ignore_index', 255))
+        path = Path(out) / f'{split}_{file_stem(name)}.png'
+        with atomic_path(path) as temporary:
+            picture.save(temporary)
+        yield path
+
+
+def view(packed: Mapping[str, Any], preprocessor: nn.Module, training: bool) -> View:
+    """Run the data preprocessor on one packed sample and undo its normalisation.
+
+    Args:
+        packed: What the pipeline's `PackSegInputs` returns: `inputs` (C, H, W) and `data_samples`.
+        preprocessor: An mmseg `SegDataPreProcessor`.
+        training: Whether it pads as for training.
+    """
+    batch = {'inputs': [packed['inputs']], 'data_samples': [packed['data_samples']]}
+    with torch.no_grad():
+        batch = preprocessor(batch, training)
+    inputs = batch['inputs'][0].float()
+    image = inputs
+    if getattr(preprocessor, '_enable_normalize', False):
+        image = image * preprocessor.std + preprocessor.mean
+    sample = batch['data_samples'][0]
+    mask = sample.gt_sem_seg.data[0].numpy().astype(np.uint8) if 'gt_sem_seg' in sample else None
+    return View(
+        image=image.permute(1, 2, 0).numpy(),
+        mask=mask,
+        mean=inputs.mean((1, 2)).numpy(),
+        std=inputs.std((1, 2)).numpy(),
+    )
+
+
+def sheet(
+    title: str,
+    views: Sequence[View],
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    ignore_index: int = 255,
+    side: int = 512,
+) -> Image.Image:
+    """Draw views of one sample below each other: image | mask, with the statistics of the input and a legend.
+
+    Args:
+        title: Heading.
+        views: At least one.
+        classes, palette: Names and colours of the classes. Ignored pixels are magenta, hatched.
+        ignore_index: Label of ignored pixels.
+        side: Longest side of a panel, px; larger views are reduced by nearest neighbour, so that no colour is mixed.
+    """
+    font, bold = ImageFont.load_default(14), ImageFont.load_default(16)
+    rows = [[_fit(panel, side) for panel in _panels(v, palette, ignore_index)] for v in views]
+    present = set().union(*(np.unique(v.mask).tolist() for v in views if v.mask is not None))
+    legend = [(name, tuple(palette[i])) for i, name in enumerate(classes) if i in present]
+    if ignore_index in present:
+        legend.append(('ignored', IGNORE_COLOUR))
+    width = max(360, max(sum(panel.width + GAP for panel in row) - GAP for row in rows))
+    lines = _wrap(legend, font, width)
+    height = LINE + 6 + sum(max(panel.height for panel in row) + LINE + GAP for row in rows) + LINE * len(lines)
+    canvas = Image.new('RGB', (width + 2 * MARGIN, height + 2 * MARGIN), 'white')
+    draw = ImageDraw.Draw(canvas)
+    draw.text((MARGIN, MARGIN - 2), title, fill=INK, font=bold)
+    y = MARGIN + LINE + 6
+    for row, v in zip(rows, views):
+        x = MARGIN
+        for panel in row:
+            canvas.paste(panel, (x, y))
+            draw.rectangle((x - 1, y - 1, x + panel.width, y + panel.height), outline=(190, 197, 205))
+            x += panel.width + GAP
+        y += max(panel.height for panel in row) + 2
+        draw.text((MARGIN, y), _describe(v), fill=PALE, font=font)
+        y += LINE + GAP - 2
+    for line in lines:
+        x = MARGIN
+        for name, colour in line:
+            draw.rectangle((x, y + 2, x + 14, y + 16), fill=colour, outline=(120, 130, 140))
+            draw.text((x + 20, y), name, fill=INK, font=font)
+            x += _entry_width(name, font)
+        y += LINE
+    return canvas
+
+
+def _panels(v: View, palette: Sequence[Sequence[int]], ignore_index: int) -> list[Image.Image]:
+    panels = [Image.fromarray(displayable(v.image))]
+    if v.mask is not None:
+        colours = colour_mask(v.mask, palette, None)
+        ignored = v.mask == ignore_index
+        stripes = np.add.outer(np.arange(v.mask.shape[0]), np.arange(v.mask.shape[1])) // 6 % 2 == 0
+        colours[ignored] = (255, 150, 255)  # a class may have any one colour, hardly two in stripes
+        colours[ignored & stripes] = IGNORE_COLOUR
+        panels.append(Image.fromarray(colours))
+    return panels
+
+
+def _describe(v: View) -> str:
+    """Return size, bands and statistics of the network's input in one line."""
+    height, width, bands = v.image.shape
+    mean, std = (' '.join(f'{value:.2f}' for value in values) for values in (v.mean, v.std))
+    return f'{width} x {height} px, {bands} bands; input mean {mean}, std {std}'
+
+
+def _fit(panel: Image.Image, side: int) -> Image.Image:
+    longest = max(panel.size)
+    if longest > side:
+        size = tuple(max(1, round(length * side / longest)) for length in panel.size)
+        return panel.resize(size, Image.Resampling.NEAREST)
+    factor = max(1, side // 2 // longest)  # small views are enlarged by a whole factor
+    return panel.resize((panel.width * factor, panel.height * factor), Image.Resampling.NEAREST)
+
+
+def _entry_width(name: str, font: ImageFont.FreeTypeFont) -> int:
+    return 20 + round(font.getlength(name)) + 18
+
+
+def _wrap(legend: list[tuple[str, tuple]], font: ImageFont.FreeTypeFont, width: int) -> list[list[tuple[str, tuple]]]:
+    lines: list[list[tuple[str, tuple]]] = [[]]
+    used = 0
+    for entry in legend:
+        need = _entry_width(entry[0], font)
+        if lines[-1] and used + need > width:
+            lines.append([])
+            used = 0
+        lines[-1].append(entry)
+        used += need
+    return lines

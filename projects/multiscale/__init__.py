@@ -1,0 +1,1 @@
+"""Scales of an input: views at several sizes, one answer."""

@@ -1,0 +1,58 @@
+"""Curves: joined over resumes, epochs turned into iterations, broken lines skipped."""
+
+import json
+
+from projects.evaluation.curves import read_curves
+from projects.evaluation.plots import plot_curves, png_bytes
+
+
+def write(work_dir, stamp, lines, tail=''):
+    path = work_dir / stamp / 'vis_data' / 'scalars.json'
+    path.parent.mkdir(parents=True)
+    path.write_text(''.join(json.dumps(line) + '\n' for line in lines) + tail)
+
+
+def train(step, loss, **more):
+    return {'loss': loss, 'lr': 0.1, 'iter': step, 'step': step, **more}
+
+
+def test_a_resumed_run_is_joined(tmp_path):
+    # Killed at 40 after the checkpoint of 20: the second start logs 30 and 40 again, with other values.
+    write(tmp_path, '20250101_000000',
+          [train(10, 1.0), train(20, 0.9), {'mIoU': 0.2, 'step': 20}, train(30, 0.8), train(40, 0.7),
+           {'mIoU': 0.3, 'step': 40}], tail='{"loss": 0.6, "ite')
+    write(tmp_path, '20250101_010000', [train(30, 0.5), train(40, 0.4), {'mIoU': 0.5, 'step': 40}, train(50, 0.3)])
+    write(tmp_path, '20250101_020000', [])  # a start that logged nothing, as a test does
+    (tmp_path / 'evaluation').mkdir()
+    curves = read_curves(tmp_path)
+    assert curves.train['loss'] == [(10, 1.0), (20, 0.9), (30, 0.5), (40, 0.4), (50, 0.3)]
+    assert curves.validation['mIoU'] == [(20, 0.2), (40, 0.5)]
+    assert curves.starts == [30]
+    assert 'iter' not in curves.train and 'step' not in curves.train
+
+
+def test_a_new_start_from_zero_replaces_everything(tmp_path):
+    write(tmp_path, '20250101_000000', [train(10, 1.0), train(20, 0.9)])
+    write(tmp_path, '20250101_010000', [train(10, 3.0)])
+    assert read_curves(tmp_path).train['loss'] == [(10, 3.0)]
+
+
+def test_validation_by_epoch_lies_at_the_epochs_last_iteration(tmp_path):
+    write(tmp_path, '20250101_000000',
+          [train(5, 1.0, epoch=1), train(10, 0.9, epoch=1), {'mIoU': 0.2, 'step': 1},
+           train(20, 0.8, epoch=2), {'mIoU': 0.4, 'step': 2}])
+    write(tmp_path, '20250101_010000', [train(30, 0.7, epoch=3), {'mIoU': 0.6, 'step': 3}])
+    assert read_curves(tmp_path).validation['mIoU'] == [(10, 0.2), (20, 0.4), (30, 0.6)]
+
+
+def test_nan_scores_are_read_and_not_drawn(tmp_path):
+    write(tmp_path, '20250101_000000', [train(10, 1.0), {'mIoU': float('nan'), 'OA': 0.5, 'step': 10}])
+    curves = read_curves(tmp_path)
+    assert len(curves.validation['mIoU']) == 1
+    assert png_bytes(plot_curves(curves)).startswith(b'\x89PNG')
+
+
+def test_without_scalars_there_are_no_curves(tmp_path):
+    curves = read_curves(tmp_path)
+    assert not curves
+    assert png_bytes(plot_curves(curves)).startswith(b'\x89PNG')

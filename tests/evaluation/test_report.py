@@ -1,0 +1,159 @@
+"""The report: every section, nothing from outside, all text escaped, errors in one line."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from projects.engine.errors import UserError
+from projects.evaluation.calibration import Calibration
+from projects.evaluation.folder import write_evaluation
+from projects.evaluation.report import _choose, embed_picture, write_report
+from projects.evaluation.result import Evaluation, SampleResult
+
+EVIL = '<script>alert("x")</script>'
+
+
+class Parts(HTMLParser):
+    """Collects tags, ids and sources; checks that tags close."""
+
+    VOID = {'meta', 'link', 'img', 'br'}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.ids, self.targets, self.sources = [], set(), [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        values = dict(attributes)
+        self.ids += [values['id']] if 'id' in values else []
+        self.targets += [values['href']] if 'href' in values else []
+        self.sources += [values['src']] if 'src' in values else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def work_dir(tmp_path, finished_run):
+    return Path(shutil.copytree(finished_run, tmp_path / 'work'))
+
+
+@pytest.fixture(scope='module')
+def finished_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('run')
+    generator = np.random.default_rng(0)
+    samples = []
+    for i in range(6):
+        calibration = Calibration()
+        calibration.add(generator.random(50), generator.random(50) < 0.5)
+        samples.append(SampleResult(f'tile_{i}', np.array([[40 + i, 3], [7 - i, 50]]), calibration))
+    for split in ('test', 'val'):
+        evaluation = Evaluation.from_samples(samples, ['ground', EVIL], background=0)
+        write_evaluation(evaluation, folder / 'evaluation' / split,
+                         {'step': 'iter_20' if split == 'val' else None, 'checkpoint': EVIL})
+    (folder / 'tiny_config.py').write_text('')
+    for stamp, start in (('20250101_100000', 10), ('20250101_110000', 20)):
+        log = folder / stamp / f'{stamp}.log'
+        (folder / stamp / 'vis_data').mkdir(parents=True)
+        log.write_text('2025/01/01 10:00:00 - mmengine - INFO - \nSystem environment:\n    CUDA available: False\n'
+                       '    PyTorch: 2.13.0+cpu\nRuntime environment:\n    seed: 5\n    GPU number: 2\n'
+                       '2025/01/01 10:02:05 - mmengine - INFO - end\n')
+        (folder / stamp / 'vis_data' / 'scalars.json').write_text(
+            json.dumps({'loss': 1.0, 'lr': 0.1, 'time': 0.25, 'iter': start, 'step': start}) + '\n'
+            + json.dumps({'mIoU': 0.5, 'step': start}) + '\n')
+    return folder
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    path = tmp_path / 'manifest.json'
+    items = [{'id': str(i), 'split': split, 'group': 0, 'pixels': [10, 30]} for i, split in
+             enumerate(['train', 'train', 'test'])]
+    path.write_text(json.dumps({
+        'version': 1, 'taxonomy': {'classes': ['ground', EVIL], 'palette': [[1, 2, 3], [4, 5, 6]], 'taxonomy': 'two'},
+        'source': {'licence': EVIL}, 'split': {'rule': 'blocks', 'seed': 3}, 'items': items}))
+    return path
+
+
+def test_all_sections_and_nothing_from_outside(tmp_path, work_dir, manifest):
+    gallery = tmp_path / 'show'
+    gallery.mkdir()
+    for i in range(6):
+        Image.new('RGB', (60, 20), (i, 0, 0)).save(gallery / f'tile_{i}.png')
+    picture = tmp_path / 'overview.png'
+    Image.new('RGBA', (3000, 20), (0, 200, 0, 128)).save(picture)
+    out = tmp_path / 'pages' / 'report.html'
+    write_report(work_dir, out, gallery=gallery, manifest=manifest, figures=[(EVIL, picture)], gallery_limit=3)
+    text = out.read_text()
+    parts = Parts()
+    parts.feed(text)
+    assert not parts.open
+    assert parts.ids == ['scores-test', 'classes-test', 'confusion-test', 'confidence-test', 'curves', 'gallery',
+                         'samples', 'figure-0', 'data', 'run']
+    assert 'script' not in parts.tags and '<script' not in text and 'alert(&quot;x&quot;)' in text
+    assert all(source.startswith('data:image/') for source in parts.sources)
+    assert all(target.startswith('#') or target == 'data:,' for target in parts.targets)
+    assert not re.search(r'https?://|url\(|@import', text)
+    assert {target for target in parts.targets if target[0] == '#'} == {f'#{name}' for name in parts.ids}
+    for fact in ('tiny_config.py', '2025-01-01 10:00', '0:04:10 in 2 starts', '2.13.0+cpu', 'Seed', '0.250', 'blocks',
+                 'Latest validation (iter 20)', '3 of 6 pictures', 'tile_5 (best', 'tile_0 (worst'):
+        assert fact in text, fact
+    assert 'width:75.000%' in text  # 30 of 40 pixels of each split
+
+
+def test_scores_are_those_of_the_test(tmp_path, work_dir):
+    write_report(work_dir, tmp_path / 'r.html', title='Title <b>')
+    text = (tmp_path / 'r.html').read_text()
+    # summed confusion: [[255, 18], [27, 300]]
+    assert re.search(r'mean IoU</span><span class="value">86\.0 %', text)  # (255/300 + 300/345) / 2 = 0.8598
+    assert '<title>Title &lt;b&gt;</title>' in text
+
+
+def test_a_training_alone_and_a_test_alone(tmp_path, work_dir):
+    (work_dir / 'evaluation').rename(tmp_path / 'kept')
+    write_report(work_dir, tmp_path / 'training.html')
+    assert 'id="curves"' in (tmp_path / 'training.html').read_text()
+    other = tmp_path / 'other'
+    other.mkdir()
+    (tmp_path / 'kept').rename(other / 'evaluation')
+    write_report(other, tmp_path / 'test.html')
+    assert 'id="curves"' not in (tmp_path / 'test.html').read_text()
+
+
+def test_choice_of_pictures():
+    scored = {f's{i}': i / 10 for i in range(10)}
+    assert [stem for stem, _ in _choose(scored, list(scored), 4)] == ['s9', 's6', 's3', 's0']
+    assert _choose(scored, list(scored), 4)[0][1] == 'best' and _choose(scored, list(scored), 4)[-1][1] == 'worst'
+    assert [stem for stem, _ in _choose({}, list(scored), 5)] == ['s0', 's2', 's4', 's6', 's8']
+    assert len(_choose({}, ['a'], 5)) == 1 and len(_choose(scored, list(scored), 50)) == 10
+
+
+def test_large_pictures_are_reduced(tmp_path):
+    path = tmp_path / 'noise.png'
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8)).save(path)
+    assert path.stat().st_size > 1_000_000
+    uri = embed_picture(path, 300)
+    assert uri.startswith('data:image/jpeg') and len(uri) < 150_000
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (lambda p: dict(work_dir=p / 'none'), 'no such work directory'),
+    (lambda p: dict(work_dir=p), 'expected a run'),
+    (lambda p: dict(gallery=p / 'none'), 'no such gallery folder'),
+    (lambda p: dict(gallery=p), 'no PNG'),
+    (lambda p: dict(figures=[('a', p / 'broken.dat')]), 'broken.dat: not readable as a picture'),
+    (lambda p: dict(manifest=p / 'broken.dat'), 'broken.dat: not a manifest'),
+])
+def test_bad_input_is_named(tmp_path, work_dir, options, message):
+    (tmp_path / 'broken.dat').write_text('{')
+    with pytest.raises(UserError, match=message):
+        write_report(**{'work_dir': work_dir, 'out_html': tmp_path / 'r.html', **options(tmp_path)})
+    assert not (tmp_path / 'r.html').exists()

@@ -1,0 +1,134 @@
+"""tools/score_masks.py and tools/report.py as a user runs them."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def load(repository, name):
+    specification = importlib.util.spec_from_file_location(name, repository / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def call(repository, monkeypatch, capsys):
+    """Run a tool as ``run(main)`` does; returns (status, output, error output)."""
+    def call(name, *arguments):
+        tool = load(repository, name)
+        monkeypatch.setattr('sys.argv', [name, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            tool.run(tool.main)
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+    return call
+
+
+def save(path, labels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.array(labels, np.uint8)).save(path)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    truth, prediction = tmp_path / 'truth', tmp_path / 'prediction'
+    save(truth / 'one.png', [[0, 0, 0, 1], [1, 1, 2, 255]])
+    save(prediction / 'one.tif', [[0, 0, 1, 1], [1, 0, 1, 7]])
+    save(truth / 'two.png', [[2, 2]])
+    save(prediction / 'two.png', [[2, 2]])
+    save(prediction / 'spare.png', [[99]])
+    return prediction, truth
+
+
+def test_table_and_files(call, folders, tmp_path):
+    out = tmp_path / 'out'
+    status, text, _ = call('score_masks', '--pred-dir', folders[0], '--gt-dir', folders[1], '--classes', 'a,b,c',
+                           '--background', 0, '--out', out)
+    assert status == 0
+    assert text.splitlines()[2].split() == ['a', '50.00', '66.67', '66.67', '66.67', '3']
+    assert 'mIoU 52.22' in text and 'ECE' not in text
+    value = json.loads((out / 'scores.json').read_text())
+    assert value['confusion'] == [[2, 1, 0], [1, 2, 0], [0, 1, 2]]
+    assert value['scores']['mIoU_foreground'] == pytest.approx((2 / 5 + 2 / 3) / 2)
+    assert [row['sample_id'] for row in json.loads((out / 'samples.json').read_text())] == ['one', 'two']
+    assert {path.name for path in out.iterdir()} == {
+        'confusion_matrix.png', 'per_class.csv', 'per_class.md', 'per_class.json', 'scores.json', 'samples.json'}
+
+
+def test_numbered_classes_and_another_ignored_label(call, folders):
+    save(folders[1] / 'one.png', [[9, 9, 9, 1], [1, 1, 9, 9]])
+    status, text, _ = call('score_masks', '--pred-dir', folders[0], '--gt-dir', folders[1], '--num-classes', 3,
+                           '--ignore-index', 9)
+    assert status == 0 and 'class 2' in text and 'OA 80.00' in text
+
+
+def test_taxonomy_gives_names_and_background(call, folders):
+    status, text, _ = call('score_masks', '--pred-dir', folders[0], '--gt-dir', folders[1], '--taxonomy', 'landcover6')
+    assert status == 0 and 'Forest Land' in text
+    assert 'mIoU_foreground 53.33' in text
+
+
+def broken(folders, what):
+    prediction, truth = folders
+    if what == 'missing':
+        (prediction / 'two.png').unlink()
+    elif what == 'size':
+        save(prediction / 'two.png', [[2, 2, 2]])
+    elif what == 'label':
+        save(prediction / 'two.png', [[2, 5]])
+    elif what == 'truth':
+        save(truth / 'two.png', [[2, 5]])
+    elif what == 'cut':
+        data = (truth / 'two.png').read_bytes()
+        (truth / 'two.png').write_bytes(data[: len(data) // 2])
+    elif what == 'twice':
+        save(truth / 'two.tif', [[2, 2]])
+    elif what == 'empty':
+        for path in truth.iterdir():
+            path.unlink()
+
+
+@pytest.mark.parametrize(('what', 'parts'), [
+    ('missing', ['truth/two.png', 'no prediction']),
+    ('size', ['prediction/two.png', '3x1', '2x1']),
+    ('label', ['prediction/two.png', 'the prediction holds labels outside 0..2: 5 (1 px)']),
+    ('truth', ['truth/two.png', 'the truth holds labels outside 0..2: 5 (1 px)']),
+    ('cut', ['truth/two.png']),
+    ('twice', ['two.tif', 'same stem']),
+    ('empty', ['truth', 'found none']),
+])
+def test_bad_masks_are_one_line_and_status_2(call, folders, what, parts):
+    broken(folders, what)
+    status, _, error = call('score_masks', '--pred-dir', folders[0], '--gt-dir', folders[1], '--num-classes', 3)
+    assert status == 2
+    assert error.startswith('error: ') and error.count('\n') == 1
+    for part in parts:
+        assert part in error
+
+
+@pytest.mark.parametrize('arguments', [
+    ['--classes', 'a,a'], ['--num-classes', 0], ['--taxonomy', 'landcover7'],
+    ['--num-classes', 3, '--background', 3]])
+def test_bad_options(call, folders, arguments):
+    status, _, error = call('score_masks', '--pred-dir', folders[0], '--gt-dir', folders[1], *arguments)
+    assert status == 2 and error.count('\n') == 1
+
+
+def test_missing_folder(call, tmp_path):
+    status, _, error = call('score_masks', '--pred-dir', tmp_path / 'x', '--gt-dir', tmp_path / 'y', '--num-classes', 2)
+    assert status == 2 and 'no such folder' in error
+
+
+def test_report_tool(call, folders, tmp_path):
+    work_dir = tmp_path / 'work'
+    call('score_masks', '--pred-dir', folders[0], '--gt-dir', folders[1], '--num-classes', 3, '--out',
+         work_dir / 'evaluation' / 'test')
+    status, text, _ = call('report', work_dir, '--figure', f'Confusion={work_dir}/evaluation/test/confusion_matrix.png')
+    assert status == 0 and text.strip() == str(work_dir / 'report.html')
+    assert 'Test scores' in (work_dir / 'report.html').read_text()
+    status, _, error = call('report', work_dir, '--figure', 'nothing')
+    assert status == 2 and 'TITLE=PNG' in error

@@ -1,0 +1,127 @@
+#!/usr/bin/env python
+"""The tiny network against a per-pixel random forest on DroneDeploy, split by site; one restartable command.
+
+Trains on one site and scores on another that nothing was tuned on. A finished step leaves a file and is not run again.
+
+    tools/benchmarks/landcover_dronedeploy.py SOURCE --out DIR [--seeds 0 1 2]
+
+SOURCE holds `img/` and `ann/` with files named <site>_<chip>.png. `--reverse` swaps the sites: what the recipe was
+tuned on.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from projects.engine.cli import run
+from projects.engine.errors import UserError
+from projects.engine.files import write_json
+from projects.evaluation.confusion import confusion_numpy, scores
+from projects.landcover.taxonomy import get_taxonomy
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / 'configs/landcover/ftunetformer-tiny_s0-baseline_dronedeploy-256.py'
+SITES = ('ec09336a6f', '1d4fbe33f3')
+BUDGET_SECONDS = 600.0  # CPU seconds of one training, all threads and workers, imports and data loading included
+FOREST = dict(n_estimators=100, min_samples_leaf=20, n_jobs=2)
+FOREST_PIXELS = 300_000
+
+
+def pixels(path: Path) -> np.ndarray:
+    """Return the (H * W, 6) colour features of an image: RGB and HSV."""
+    image = cv2.imread(str(path))
+    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+    return np.concatenate([image[..., ::-1], hsv], axis=-1).reshape(-1, 6)
+
+
+def forest(data: Path, items: list[dict], seed: int) -> dict:
+    """Fit a random forest on pixel colours of the training split; return its scores on the test split."""
+    from sklearn.ensemble import RandomForestClassifier
+    train = [item for item in items if item['split'] == 'train']
+    generator = np.random.default_rng(seed)
+    features, labels = [], []
+    for item in train:
+        mask = cv2.imread(str(data / item['mask']), cv2.IMREAD_UNCHANGED).ravel()
+        chosen = generator.choice(mask.size, FOREST_PIXELS // len(train), replace=False)
+        chosen = chosen[mask[chosen] != 255]
+        features.append(pixels(data / item['image'])[chosen])
+        labels.append(mask[chosen])
+    model = RandomForestClassifier(**FOREST, random_state=seed)
+    model.fit(np.concatenate(features), np.concatenate(labels))
+    taxonomy = get_taxonomy('dronedeploy')
+    matrix = np.zeros((len(taxonomy.classes),) * 2, np.int64)
+    for item in (item for item in items if item['split'] == 'test'):
+        mask = cv2.imread(str(data / item['mask']), cv2.IMREAD_UNCHANGED).ravel()
+        matrix += confusion_numpy(mask, model.predict(pixels(data / item['image'])), len(taxonomy.classes))
+    found = scores(matrix, taxonomy.classes)
+    return {'mIoU': found.mean_iou, 'IoU': dict(zip(taxonomy.classes, map(float, found.iou)))}
+
+
+def tool(name: str, *arguments: object) -> float:
+    """Run a tool; return the CPU seconds that it and its workers took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = dict(os.environ, OMP_NUM_THREADS=os.environ.get('OMP_NUM_THREADS', str(os.cpu_count())))
+    status = subprocess.run([sys.executable, ROOT / 'tools' / name, *map(str, arguments)], env=environment).returncode
+    if status:
+        raise UserError(f'tools/{name} ended with status {status}')
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def network(data: Path, out: Path, seed: int, options: list[str]) -> dict:
+    """Train and test one seed; return scores and CPU seconds."""
+    common = ['--cfg-options', f'data_root={data}', f'randomness.seed={seed}', *options]
+    seconds = tool('train.py', CONFIG, '--work-dir', out, *common)
+    if seconds > BUDGET_SECONDS:
+        raise UserError(f'seed {seed}: the training took {seconds:.0f} CPU seconds, expected at most '
+                        f'{BUDGET_SECONDS:.0f}; lower train_cfg.max_iters')
+    checkpoint = out / (out / 'last_checkpoint').read_text().strip().rsplit('/', 1)[-1]
+    tool('test.py', CONFIG, checkpoint, '--work-dir', out, *common)
+    found = json.loads((out / 'evaluation/test/scores.json').read_text())
+    return {'mIoU': found['scores']['mIoU'], 'cpu_seconds': seconds,
+            'IoU': {row['class']: row['IoU'] for row in found['per_class']}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('source', type=Path)
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--reverse', action='store_true', help='swap the training and the test site')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    args = parser.parse_args()
+    train, test = SITES[::-1] if args.reverse else SITES
+    data = args.out.resolve() / 'data'
+    if not (data / 'manifest.json').exists():
+        tool('landcover/prepare.py', args.source, '--layout', 'folder', '--taxonomy', 'dronedeploy', '--out', data,
+             '--split-by', 'groups', '--group-regex', '^([0-9a-f]+)_', '--assign', f'train={train}', f'test={test}')
+    items = json.loads((data / 'manifest.json').read_text())['items']
+    results = {}
+    for name in ['forest', *(f'seed_{seed}' for seed in args.seeds)]:
+        file = args.out / f'{name}.json'
+        if not file.exists():
+            result = forest(data, items, 0) if name == 'forest' else network(
+                data, args.out.resolve() / name, int(name.split('_')[1]), args.cfg_options)
+            write_json(file, result)
+        results[name] = json.loads(file.read_text())
+    base = results.pop('forest')
+    values = [result['mIoU'] for result in results.values()]
+    print(f'\ntrained on {train}, scored on {test}')
+    print(f'random forest       mIoU {base["mIoU"]:.3f}')
+    for name, result in results.items():
+        print(f'tiny {name:<14} mIoU {result["mIoU"]:.3f}  ({result["cpu_seconds"]:.0f} CPU seconds)')
+    spread = statistics.stdev(values) if len(values) > 1 else float('nan')
+    mean = statistics.mean(values)
+    print(f'tiny, mean of {len(values)}     mIoU {mean:.3f} ± {spread:.3f}  ({mean - base["mIoU"]:+.3f})')
+
+
+if __name__ == '__main__':
+    run(main)

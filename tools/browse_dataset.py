@@ -1,0 +1,37 @@
+#!/usr/bin/env python
+"""Draw what the network really sees: tools/browse_dataset.py CONFIG [--split train] [--number N] [--out DIR]."""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from projects.engine.cli import run
+from projects.engine.config import load_config
+
+SPLITS = ('train', 'val', 'test')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Draw samples as they come out of a config's pipeline and data preprocessor: image beside mask."
+    )
+    parser.add_argument('config', help='a Python config')
+    parser.add_argument('--split', choices=SPLITS, default='train', help='whose data loader (train)')
+    parser.add_argument('--number', type=int, default=8, help='samples, spread over the data set (8)')
+    parser.add_argument('--views', type=int, default=1, help='passes of each sample through the augmentation (1)')
+    parser.add_argument('--seed', type=int, default=0, help='of the augmentation (0)')
+    parser.add_argument('--out', type=Path, metavar='DIR', help='folder of the pictures (work_dirs/browse/<config>)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override existing keys of the config by dotted path')
+    args = parser.parse_args()
+    config = load_config(args.config, args.cfg_options)  # first: it registers mmseg's modules quietly
+    from projects.landcover.datasets.browse import browse
+
+    out = args.out or Path('work_dirs/browse') / Path(args.config).stem
+    for path in browse(config, out, args.split, args.number, args.views, args.seed):
+        print(path)
+
+
+if __name__ == '__main__':
+    run(main)

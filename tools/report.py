@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+"""Write one HTML page about a run: tools/report.py WORK_DIR --out FILE."""
+
+import argparse
+from pathlib import Path
+
+from projects.engine.cli import run
+from projects.engine.errors import UserError
+from projects.evaluation.report import write_report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description='Write one self-contained HTML page about a run.')
+    parser.add_argument('work_dir', metavar='WORK_DIR', help='the work directory of a training or a test')
+    parser.add_argument('--out', metavar='FILE', help='the page (default: WORK_DIR/report.html)')
+    parser.add_argument('--gallery', metavar='DIR', help='pictures of predictions, from tools/test.py --show-dir')
+    parser.add_argument('--manifest', metavar='FILE', help='manifest.json of the prepared data set')
+    parser.add_argument('--figure', action='append', default=[], metavar='TITLE=PNG',
+                        help='a further picture; may be given several times')
+    parser.add_argument('--title', help="heading of the page (default: the config's name)")
+    args = parser.parse_args()
+    figures = []
+    for figure in args.figure:
+        title, equals, path = figure.partition('=')
+        if not equals or not title or not path:
+            raise UserError(f'--figure: expected TITLE=PNG, found {figure!r}')
+        figures.append((title, path))
+    out = Path(args.out) if args.out else Path(args.work_dir) / 'report.html'
+    write_report(args.work_dir, out, gallery=args.gallery, manifest=args.manifest, figures=figures, title=args.title)
+    print(out)
+
+
+if __name__ == '__main__':
+    run(main)
