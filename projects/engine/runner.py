@@ -1,5 +1,8 @@
 """The runner that every task uses: MMEngine's, with the defaults that lose runs or silently do less taken out."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,31 @@ class TerraceRunner(Runner):
     - Without CUDA, SyncBN becomes BN also under several processes.
     - Running statistics are equal on all ranks before a validation, a save and the end.
     """
+
+    def get_hooks_info(self) -> str:
+        """Return the hooks in their order on one line; MMEngine's table fills a screen."""
+        return ', '.join(type(hook).__name__ for hook in self.hooks)
+
+    def _log_env(self, env_cfg: dict) -> None:
+        with self._into_the_file_only():
+            super()._log_env(env_cfg)
+
+    def _init_model_weights(self) -> None:
+        with self._into_the_file_only():
+            super()._init_model_weights()
+
+    @contextmanager
+    def _into_the_file_only(self) -> Iterator[None]:
+        """Keep what fills screens (environment, whole config, each parameter's initialiser) off the terminal."""
+        handlers = [h for h in self.logger.handlers if not isinstance(h, logging.FileHandler)]
+        levels = [handler.level for handler in handlers]
+        for handler in handlers:
+            handler.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for handler, level in zip(handlers, levels):
+                handler.setLevel(level)
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         model = super().build_model(model)

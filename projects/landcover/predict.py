@@ -1,0 +1,172 @@
+"""Predict land cover: from a config, a checkpoint and images or GeoTIFFs of any size to class rasters."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from projects.engine.errors import UserError
+from projects.geo.prediction import Outputs, Prediction, find_inputs, plan_outputs, predict_files
+
+WINDOW, OVERLAP = 512, 128  # for a config whose test_cfg names no sliding window
+
+
+def predict(
+    config: str | Path,
+    checkpoint: str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    window: int | None = None,
+    overlap: int | None = None,
+    batch_size: int = 2,
+    device: str | None = None,
+    amp: bool = False,
+    probabilities: bool = False,
+    overlay: bool = False,
+    polygons: bool = False,
+    areas: bool = False,
+    overwrite: bool = False,
+    cfg_options: dict[str, Any] | None = None,
+    on_result: Callable[[Prediction], None] | None = None,
+) -> list[Prediction]:
+    """Predict an image, a folder of images, or GeoTIFFs of any size.
+
+    Windows overlap, and where they do their class probabilities are averaged, each weighted by a taper towards the
+    window's edges. For ``NAME.tif`` the folder ``out`` receives ``NAME.tif`` (classes, uint8, with the input's CRS,
+    transform and size, colour table, class names, nodata 255 and overviews); for ``NAME.png`` or ``NAME.jpg`` a
+    palette PNG. The optional files are those of :class:`projects.geo.prediction.Outputs`.
+
+    Args:
+        config: path of the config. Its ``test_pipeline[0]`` says which bands the network sees, and how values of more
+            than 8 bits are scaled (``bands``, ``value_range``).
+        checkpoint: path of the weights; they must fit strictly.
+        inputs: a file, a folder (its images, without subfolders), or a list of both.
+        out: folder for the outputs; made when missing.
+        window: side of a window in pixels. Default: ``crop_size`` of the model's ``test_cfg`` when that slides, else
+            512.
+        overlap: pixels shared by neighbouring windows. Default: window - ``stride`` of the same, else a quarter
+            window.
+        batch_size: windows given to the network at once.
+        device: default CUDA where it works, else the CPU.
+        amp: autocast to bfloat16, whatever the config's ``precision`` says.
+        probabilities, overlay, polygons, areas: what to write beside the classes.
+        overwrite: replace existing outputs; without it they are an error. Inputs are never replaced.
+        cfg_options: dotted paths and their values.
+        on_result: called with each :class:`Prediction` as it is finished.
+
+    Returns:
+        One :class:`Prediction` per input, in order. Among several inputs one that fails does not stop the others:
+        look at its ``error``.
+
+    Raises:
+        UserError: wrong options, config or checkpoint, nothing to predict, outputs in the way, or a failing input
+            when it is the only one.
+    """
+    outputs = Outputs(probabilities, overlay, polygons, areas)
+    plan_outputs(find_inputs(inputs), out, outputs, overwrite)  # a mistake shows before the model is loaded
+    from projects.engine.inference import load_model
+
+    model, cfg = load_model(config, checkpoint, device=device, cfg_options=cfg_options)
+    amp = prepare_precision(model, cfg, amp)
+    window, overlap = window_of(cfg, window, overlap)
+    reader = reader_of(cfg)
+    meta = model.dataset_meta
+    classes = tuple(meta['classes'])
+    tags = {'TAXONOMY': str(meta.get('taxonomy', '')), 'TAXONOMY_HASH': str(meta.get('taxonomy_hash', '')),
+            'CHECKPOINT': Path(checkpoint).name}
+    results = []
+    for result in predict_files(
+        WindowModel(model, amp), inputs, out, outputs, overwrite, classes=classes,
+        palette=palette_of(meta, len(classes)), window=window, overlap=overlap, batch_size=batch_size,
+        tags={key: value for key, value in tags.items() if value}, **reader,
+    ):
+        results.append(result)
+        if on_result is not None:
+            on_result(result)
+    return results
+
+
+class WindowModel:
+    """A segmentor as a function from windows to probabilities.
+
+    Args:
+        model: an mmseg `EncoderDecoder` in eval mode, on its device.
+        amp: run it under bfloat16 autocast.
+    """
+
+    def __init__(self, model: nn.Module, amp: bool = False) -> None:
+        self.model, self.amp = model, amp
+        self.device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        """From ``(N, C, H, W)`` float32, 0..255, RGB, to ``(N, classes, H, W)`` float32 probabilities."""
+        from mmseg.structures import SegDataSample
+
+        height, width = windows.shape[-2:]
+        data = {'inputs': list(torch.from_numpy(windows)), 'data_samples': [SegDataSample() for _ in windows]}
+        inputs = self.model.data_preprocessor(data, False)['inputs']  # normalised; padded right and below, if at all
+        size = tuple(inputs.shape[-2:])
+        metas = [dict(img_shape=size, pad_shape=size, ori_shape=size)] * len(inputs)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
+            logits = self.model.encode_decode(inputs, metas)
+        return to_probabilities(logits[..., :height, :width].float()).cpu().numpy()
+
+
+def to_probabilities(logits: Tensor) -> Tensor:
+    """From logits ``(N, C, H, W)`` to probabilities; one channel of a binary head becomes two."""
+    if logits.shape[1] > 1:
+        return logits.softmax(dim=1)
+    positive = logits.sigmoid()
+    return torch.cat([1 - positive, positive], dim=1)
+
+
+def prepare_precision(model: nn.Module, cfg: Any, amp: bool) -> bool:
+    """Apply the config's precision levers for the model's device; return whether to autocast."""
+    from projects.engine.precision import apply_precision
+
+    levers = apply_precision(cfg, next(model.parameters()).device, amp)
+    if levers['channels_last']:
+        model.to(memory_format=torch.channels_last)
+    return levers['amp']
+
+
+def window_of(cfg: Any, window: int | None = None, overlap: int | None = None) -> tuple[int, int]:
+    """Return window and overlap in pixels: the arguments, else those of the model's sliding ``test_cfg``, else 512/128.
+
+    Raises:
+        UserError: the config's window is not square.
+    """
+    test_cfg = cfg.model.get('test_cfg') or {}
+    if window is None and test_cfg.get('mode') == 'slide':
+        (height, width), (step, across) = test_cfg['crop_size'], test_cfg['stride']
+        if height != width or step != across:
+            raise UserError(f'model.test_cfg: expected a square crop_size and stride, found {height}x{width} and '
+                            f'{step}x{across}: set window and overlap')
+        window, overlap = height, height - step if overlap is None else overlap
+    window = WINDOW if window is None else window
+    if overlap is None:
+        overlap = window * OVERLAP // WINDOW
+    return window, overlap
+
+
+def reader_of(cfg: Any) -> dict[str, Any]:
+    """Return ``bands`` and ``value_range`` of the config's `LoadRasterImage`."""
+    for step in cfg.get('test_pipeline') or ():
+        if step.get('type') == 'LoadRasterImage':
+            value_range = step.get('value_range')
+            return {'bands': tuple(step.get('bands') or (1, 2, 3)),
+                    'value_range': None if value_range is None else tuple(value_range)}
+    return {'bands': (1, 2, 3), 'value_range': None}
+
+
+def palette_of(meta: dict[str, Any], count: int) -> list[tuple[int, int, int]]:
+    """Return the palette that came with the classes, or greys where none did."""
+    palette = meta.get('palette')
+    if palette and len(palette) == count:
+        return [tuple(int(value) for value in colour) for colour in palette]
+    return [(level, level, level) for level in np.linspace(0, 254, count).astype(int).tolist()]
