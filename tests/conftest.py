@@ -1,8 +1,11 @@
 """Fixtures shared by all tests."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # pytest-xdist already uses every core
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -156,9 +156,9 @@ def check_classes(found: dict | None, expected: dict | None, path: str | Path) -
                     f'found {", ".join(found_classes)}')
 
 
-def load_weights(model: nn.Module, path: str | Path, dataset_meta: dict | None = None,
+def read_weights(model: nn.Module, path: str | Path, dataset_meta: dict | None = None,
                  map_location: Any = 'cpu') -> dict:
-    """Load a checkpoint's weights into a model, all of them or none.
+    """Read a checkpoint and check that it belongs to a model; the model is not touched.
 
     Args:
         model: The model, not wrapped for distribution.
@@ -167,13 +167,14 @@ def load_weights(model: nn.Module, path: str | Path, dataset_meta: dict | None =
         map_location: As for :func:`torch.load`.
 
     Returns:
-        The checkpoint (with ``meta``, and what else it holds).
+        The checkpoint (with ``meta``, and what else it holds); its ``state_dict`` fits the model.
 
     Raises:
         UserError: A key is missing, unexpected or of another shape, or the class order differs.
     """
     checkpoint = read_checkpoint(path, map_location)
     state_dict = {key.removeprefix('module.'): value for key, value in checkpoint['state_dict'].items()}
+    checkpoint['state_dict'] = state_dict
     check_classes(checkpoint['meta'].get('dataset_meta'), dataset_meta, path)
     report = compare_keys(model, state_dict)
     if not report.matched:
@@ -181,5 +182,12 @@ def load_weights(model: nn.Module, path: str | Path, dataset_meta: dict | None =
                         f'{len(report.missing)} in the model): it belongs to another network')
     if not report.fits:
         raise UserError(f'checkpoint {path}: it does not fit this network: {report}')
-    model.load_state_dict(state_dict, strict=True)
+    return checkpoint
+
+
+def load_weights(model: nn.Module, path: str | Path, dataset_meta: dict | None = None,
+                 map_location: Any = 'cpu') -> dict:
+    """Load a checkpoint's weights into a model, all of them or none; see :func:`read_weights`."""
+    checkpoint = read_weights(model, path, dataset_meta, map_location)
+    model.load_state_dict(checkpoint['state_dict'], strict=True)
     return checkpoint

@@ -14,7 +14,7 @@ from mmseg.registry import RUNNERS
 from torch import nn
 from torch.utils.data import DataLoader
 
-from projects.engine.checkpoints import load_weights
+from projects.engine.checkpoints import read_weights
 from projects.engine.distributed import start_processes, synchronise_buffers
 from projects.engine.errors import UserError
 from projects.engine.inference import config_metainfo
@@ -73,12 +73,13 @@ class TerraceRunner(Runner):
 
     def load_checkpoint(self, filename: str, map_location: Any = 'cpu', strict: bool = True,
                         revise_keys: Any = ()) -> dict:
-        """Load all weights or none (see :func:`projects.engine.checkpoints.load_weights`)."""
+        """Load all weights or none (see :func:`projects.engine.checkpoints.read_weights`)."""
         model = self.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        checkpoint = load_weights(model, filename, config_metainfo(self.cfg), map_location)
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        checkpoint = read_weights(model, filename, config_metainfo(self.cfg), map_location)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)  # EMAHook swaps the two sets of weights here
+        model.load_state_dict(checkpoint['state_dict'], strict=True)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}: {len(checkpoint["state_dict"])} keys, all match')
         return checkpoint
@@ -92,13 +93,19 @@ class TerraceRunner(Runner):
                             'start a new stage with load_from instead') from error
 
     def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        synchronise_buffers(self.model)
+        self._synchronise()
         super().save_checkpoint(*args, **kwargs)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         if fn_name in ('before_val', 'after_train'):
-            synchronise_buffers(self.model)
+            self._synchronise()
         super().call_hook(fn_name, **kwargs)
+
+    def _synchronise(self) -> None:
+        synchronise_buffers(self.model)
+        for hook in self.hooks:
+            if hasattr(hook, 'ema_model'):  # averages of buffers that differed between ranks
+                synchronise_buffers(hook.ema_model)
 
 
 def build_runner(config: Config, work_dir: str | Path, launcher: str = 'none', amp: bool = False) -> TerraceRunner:

@@ -14,8 +14,8 @@ from projects.landcover.taxonomy import get_taxonomy
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/landcover/ftunetformer-tiny_s0-baseline_village-256.py'
-SMALL = ['crop_size=(64,64)', 'batch_size=2', 'num_workers=0', 'train_cfg.max_iters=4', 'train_cfg.val_interval=2',
-         'warmup_iters=1', 'default_hooks.logger.interval=1']
+SMALL = ['crop_size=(64,64)', 'batch_size=2', 'num_workers=0', 'default_hooks.logger.interval=1']
+ITERATIONS = ['train_cfg.max_iters=4', 'train_cfg.val_interval=2', 'warmup_iters=1']
 
 
 @pytest.fixture(scope='session')
@@ -50,11 +50,11 @@ def tool(prepared):
     """Run a tool from a foreign directory; return what it printed, or with `refused` its one line of error."""
 
     def call(name: str, *arguments: object, options: list[str] | None = None, refused: bool = False,
-             **environment: str) -> str:
+             epochs: bool = False, **environment: str) -> str:
         path = ROOT / 'tools' / name
         command = [*(['bash'] if path.suffix == '.sh' else [sys.executable]), str(path), *map(str, arguments)]
         if options is not None:
-            command += ['--cfg-options', f'data_root={prepared}', *SMALL, *options]
+            command += ['--cfg-options', f'data_root={prepared}', *SMALL, *([] if epochs else ITERATIONS), *options]
         done = subprocess.run(
             command, cwd='/', text=True, capture_output=True, timeout=240,
             env=dict(os.environ, OMP_NUM_THREADS='1', PYTHON=sys.executable, **environment))

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from projects.engine.checkpoints import read_checkpoint
+
 pytestmark = pytest.mark.slow
 
 
@@ -17,13 +19,13 @@ def trained(tmp_path_factory):
 
 
 def weights(path):
-    return torch.load(path, map_location='cpu', weights_only=False)['state_dict']
+    return read_checkpoint(path)['state_dict']
 
 
 def test_a_run_trains_and_leaves_its_scores(tool, config, trained):
     tool('train.py', config, '--work-dir', trained, options=[])
     assert {'iter_2.pth', 'iter_4.pth', 'last_checkpoint', 'evaluation'} <= {p.name for p in trained.iterdir()}
-    meta = torch.load(trained / 'iter_4.pth', map_location='cpu', weights_only=False)['meta']
+    meta = read_checkpoint(trained / 'iter_4.pth')['meta']
     assert meta['dataset_meta']['classes'][1] == 'Forest Land' and len(meta['dataset_meta']['taxonomy_hash']) == 64
     scores = json.loads((trained / 'evaluation/val/scores.json').read_text())
     assert 0.0 < scores['scores']['mIoU'] <= 1.0 and scores['step'] == 'iter_4'
@@ -39,7 +41,7 @@ def test_resume_continues_with_optimizer_and_slow_weights(tool, config, trained,
     shutil.copy(trained / 'iter_2.pth', moved)
     (moved / 'last_checkpoint').write_text('/nowhere/iter_2.pth')
     assert 'resumed epoch: 0, iter: 2' in tool('train.py', config, '--work-dir', moved, '--resume', options=[])
-    state = torch.load(moved / 'iter_4.pth', map_location='cpu', weights_only=False)['optimizer']
+    state = read_checkpoint(moved / 'iter_4.pth')['optimizer']
     assert all('slow' in entry for entry in state['state'].values())
     assert state['param_groups'][0]['lookahead_step'] == 4
 

@@ -12,10 +12,11 @@ tuned on.
 import argparse
 import json
 import os
-import resource
+import shutil
 import statistics
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -24,22 +25,23 @@ import numpy as np
 from projects.engine.cli import run
 from projects.engine.errors import UserError
 from projects.engine.files import write_json
+from projects.engine.progress import progress
 from projects.evaluation.confusion import confusion_numpy, scores
+from projects.geo.raster import read_image, read_mask
 from projects.landcover.taxonomy import get_taxonomy
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ROOT / 'configs/landcover/ftunetformer-tiny_s0-baseline_dronedeploy-256.py'
+CONFIG = ROOT / 'configs/landcover/ftunetformer-tiny_s0-baseline_dronedeploy-192.py'
 SITES = ('ec09336a6f', '1d4fbe33f3')
 BUDGET_SECONDS = 600.0  # CPU seconds of one training, all threads and workers, imports and data loading included
-FOREST = dict(n_estimators=100, min_samples_leaf=20, n_jobs=2)
+FOREST = dict(n_estimators=100, min_samples_leaf=20)
 FOREST_PIXELS = 300_000
 
 
 def pixels(path: Path) -> np.ndarray:
     """Return the (H * W, 6) colour features of an image: RGB and HSV."""
-    image = cv2.imread(str(path))
-    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
-    return np.concatenate([image[..., ::-1], hsv], axis=-1).reshape(-1, 6)
+    image = read_image(path)
+    return np.concatenate([image, cv2.cvtColor(image, cv2.COLOR_RGB2HSV)], axis=-1).reshape(-1, 6)
 
 
 def forest(data: Path, items: list[dict], seed: int) -> dict:
@@ -49,7 +51,7 @@ def forest(data: Path, items: list[dict], seed: int) -> dict:
     generator = np.random.default_rng(seed)
     features, labels = [], []
     for item in train:
-        mask = cv2.imread(str(data / item['mask']), cv2.IMREAD_UNCHANGED).ravel()
+        mask = read_mask(data / item['mask']).ravel()
         chosen = generator.choice(mask.size, FOREST_PIXELS // len(train), replace=False)
         chosen = chosen[mask[chosen] != 255]
         features.append(pixels(data / item['image'])[chosen])
@@ -59,32 +61,38 @@ def forest(data: Path, items: list[dict], seed: int) -> dict:
     taxonomy = get_taxonomy('dronedeploy')
     matrix = np.zeros((len(taxonomy.classes),) * 2, np.int64)
     for item in (item for item in items if item['split'] == 'test'):
-        mask = cv2.imread(str(data / item['mask']), cv2.IMREAD_UNCHANGED).ravel()
+        mask = read_mask(data / item['mask']).ravel()
         matrix += confusion_numpy(mask, model.predict(pixels(data / item['image'])), len(taxonomy.classes))
     found = scores(matrix, taxonomy.classes)
     return {'mIoU': found.mean_iou, 'IoU': dict(zip(taxonomy.classes, map(float, found.iou)))}
 
 
-def tool(name: str, *arguments: object) -> float:
-    """Run a tool; return the CPU seconds that it and its workers took."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = dict(os.environ, OMP_NUM_THREADS=os.environ.get('OMP_NUM_THREADS', str(os.cpu_count())))
-    status = subprocess.run([sys.executable, ROOT / 'tools' / name, *map(str, arguments)], env=environment).returncode
+def tool(name: str, *arguments: object, log: Path | None = None) -> float:
+    """Run a tool on one thread, its output into ``log``; return the CPU seconds that it and its workers took."""
+    with open(log or os.devnull, 'a') as output:
+        process = subprocess.Popen(
+            [sys.executable, ROOT / 'tools' / name, *map(str, arguments)], stdout=output, stderr=output,
+            env=dict(os.environ, OMP_NUM_THREADS='1'))
+        _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise UserError(f'tools/{name} ended with status {status}')
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        raise UserError(f'tools/{name} ended with status {os.waitstatus_to_exitcode(status)}; see {log}')
+    return usage.ru_utime + usage.ru_stime
 
 
 def network(data: Path, out: Path, seed: int, options: list[str]) -> dict:
     """Train and test one seed; return scores and CPU seconds."""
+    log = out.with_suffix('.log')
     common = ['--cfg-options', f'data_root={data}', f'randomness.seed={seed}', *options]
-    seconds = tool('train.py', CONFIG, '--work-dir', out, *common)
+    spent = out.with_suffix('.cpu_seconds')
+    if not spent.exists():  # an interrupted training starts again: its seconds must be counted whole
+        shutil.rmtree(out, ignore_errors=True)
+        write_json(spent, tool('train.py', CONFIG, '--work-dir', out, *common, log=log))
+    seconds = json.loads(spent.read_text())
     if seconds > BUDGET_SECONDS:
         raise UserError(f'seed {seed}: the training took {seconds:.0f} CPU seconds, expected at most '
                         f'{BUDGET_SECONDS:.0f}; lower train_cfg.max_iters')
     checkpoint = out / (out / 'last_checkpoint').read_text().strip().rsplit('/', 1)[-1]
-    tool('test.py', CONFIG, checkpoint, '--work-dir', out, *common)
+    tool('test.py', CONFIG, checkpoint, '--work-dir', out, *common, log=log)
     found = json.loads((out / 'evaluation/test/scores.json').read_text())
     return {'mIoU': found['scores']['mIoU'], 'cpu_seconds': seconds,
             'IoU': {row['class']: row['IoU'] for row in found['per_class']}}
@@ -104,14 +112,17 @@ def main() -> None:
         tool('landcover/prepare.py', args.source, '--layout', 'folder', '--taxonomy', 'dronedeploy', '--out', data,
              '--split-by', 'groups', '--group-regex', '^([0-9a-f]+)_', '--assign', f'train={train}', f'test={test}')
     items = json.loads((data / 'manifest.json').read_text())['items']
-    results = {}
-    for name in ['forest', *(f'seed_{seed}' for seed in args.seeds)]:
-        file = args.out / f'{name}.json'
+
+    def finished(name: str) -> dict:
+        file = args.out.resolve() / f'{name}.json'
         if not file.exists():
-            result = forest(data, items, 0) if name == 'forest' else network(
-                data, args.out.resolve() / name, int(name.split('_')[1]), args.cfg_options)
-            write_json(file, result)
-        results[name] = json.loads(file.read_text())
+            write_json(file, forest(data, items, 0) if name == 'forest' else network(
+                data, args.out.resolve() / name, int(name.split('_')[1]), args.cfg_options))
+        return json.loads(file.read_text())
+
+    names = ['forest', *(f'seed_{seed}' for seed in args.seeds)]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # each training is a process on one thread
+        results = dict(zip(names, progress(pool.map(finished, names), 'trainings', total=len(names))))
     base = results.pop('forest')
     values = [result['mIoU'] for result in results.values()]
     print(f'\ntrained on {train}, scored on {test}')
