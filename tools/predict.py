@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument('--polygons', action='store_true', help='class polygons as GeoPackage')
     parser.add_argument('--areas', action='store_true', help='hectares per class, printed and as CSV')
     parser.add_argument('--device', help='default: CUDA where it works, else cpu')
-    parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
+    parser.add_argument('--amp', action='store_true', help='bfloat16 autocast (default: float32, as a test scores)')
     parser.add_argument('--overwrite', action='store_true', help='replace existing outputs')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='override existing keys of the config by dotted path')

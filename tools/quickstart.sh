@@ -16,12 +16,12 @@ tool() { "$python" "$root/tools/$1.py" "${@:2}"; }
 started=$SECONDS
 
 step 2 'a village, photographed from the air, and another one to predict'
-[ -f "$out/village/scene.json" ] || tool scenes make --out "$out/village" --tiles 25 --size 512 --resolution 0.5 --seed 7
+[ -f "$out/village/scene.json" ] || tool scenes make --out "$out/village" --tiles 36 --size 512 --resolution 0.5 --seed 7
 [ -f "$out/elsewhere/scene.json" ] || tool scenes make --out "$out/elsewhere" --tiles 1 --size 1600 --resolution 0.5 --seed 8
 
 step 3 'prepare: check every pair, remap, split by blocks of ground'
 [ -f "$out/data/manifest.json" ] || tool landcover/prepare "$out/village" --layout village --out "$out/data" \
-  --split-by blocks --block-size 256 --ratios 0.7 0.15 0.15
+  --split-by blocks --block-size 512 --ratios 0.7 0.15 0.15
 tool landcover/prepare "$out/data" --check
 
 step 4 'train the tiny network'

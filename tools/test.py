@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument('--tta', action='store_true', help="the config's test-time views")
     parser.add_argument('--out', metavar='DIR', help='write the predicted masks')
     parser.add_argument('--show-dir', metavar='DIR', help='write pictures: image, truth, prediction, error')
-    parser.add_argument('--amp', action='store_true', help='autocast')
+    parser.add_argument('--amp', action='store_true', help='autocast (default: float32)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='override existing keys of the config by dotted path')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')

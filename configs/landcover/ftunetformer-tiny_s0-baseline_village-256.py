@@ -7,3 +7,4 @@ crop_size = (256, 256)
 num_workers = 2
 optim_wrapper = dict(paramwise_cfg=dict(backbone_lr_mult=1.0), optimizer=dict(lr=2e-3))  # nothing is pretrained
 train_cfg = dict(max_iters=400, val_interval=100)
+default_hooks = dict(logger=dict(interval=20))

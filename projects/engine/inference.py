@@ -12,6 +12,7 @@ from torch import nn
 from projects.engine import startup
 from projects.engine.checkpoints import load_weights
 from projects.engine.config import load_config
+from projects.engine.consistency import check_consistency, config_metainfo
 from projects.engine.errors import UserError
 
 
@@ -35,6 +36,7 @@ def load_model(config: str | Path, checkpoint: str | Path, device: str | torch.d
     cfg = load_config(config, cfg_options)
     if not Path(checkpoint).is_file():
         raise UserError(f'checkpoint {checkpoint}: no such file')
+    check_consistency(cfg)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     expected = config_metainfo(cfg)
     found = load_weights(model, checkpoint, expected)['meta'].get('dataset_meta')
@@ -47,19 +49,3 @@ def load_model(config: str | Path, checkpoint: str | Path, device: str | torch.d
     except (RuntimeError, AssertionError) as error:
         raise UserError(f'--device {device}: {str(error).splitlines()[0]}') from error
     return model.eval(), cfg
-
-
-def config_metainfo(cfg: Config) -> dict | None:
-    """Return the ``metainfo`` of the config's data set without opening the data; None when there is no data set.
-
-    The data set's class answers for its arguments through ``metainfo_of(**arguments)`` where it has that.
-    """
-    from mmseg.registry import DATASETS
-    for key in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
-        dataset = (cfg.get(key) or {}).get('dataset')
-        if dataset:
-            target = DATASETS.get(dataset['type'])
-            if hasattr(target, 'metainfo_of'):
-                return target.metainfo_of(**{name: value for name, value in dataset.items() if name != 'type'})
-            return dict(target.METAINFO) if getattr(target, 'METAINFO', None) else None
-    return None

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper, revert_sync_batchnorm
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from mmseg.registry import RUNNERS
 from torch import nn
 from torch.utils.data import DataLoader
 
 from projects.engine.checkpoints import read_weights
+from projects.engine.consistency import check_consistency, config_metainfo
 from projects.engine.distributed import start_processes, synchronise_buffers
 from projects.engine.errors import UserError
-from projects.engine.inference import config_metainfo
 from projects.engine.precision import apply_precision
 from projects.engine.startup import device
 
@@ -69,7 +69,23 @@ class TerraceRunner(Runner):
                          diff_rank_seed: bool = False) -> DataLoader:
         if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
             dataloader = dict(dataloader, persistent_workers=False)  # torch refuses it without workers
-        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        try:
+            return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        except ValueError as error:
+            raise UserError(f'dataloader: {error}') from error
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        loop = super().build_train_loop(loop)
+        if isinstance(loop, EpochBasedTrainLoop) and not len(loop.dataloader):
+            raise UserError(f'train_dataloader: an epoch has no batch: {len(loop.dataloader.dataset)} images over '
+                            f'{self.world_size} processes make no batch of {loop.dataloader.batch_size}')
+        return loop
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        try:
+            return super().build_param_scheduler(scheduler)
+        except ValueError as error:
+            raise UserError(f'param_scheduler: {error}; is train_cfg.max_iters longer than warmup_iters?') from error
 
     def load_checkpoint(self, filename: str, map_location: Any = 'cpu', strict: bool = True,
                         revise_keys: Any = ()) -> dict:
@@ -117,6 +133,7 @@ def build_runner(config: Config, work_dir: str | Path, launcher: str = 'none', a
         launcher: ``none``, ``pytorch`` or ``slurm``.
         amp: Autocast whatever the config says.
     """
+    check_consistency(config)
     config.work_dir = str(work_dir)
     start_processes(config, launcher)
     apply_precision(config, device(), amp)

@@ -52,7 +52,7 @@ def predict(
             window.
         batch_size: windows given to the network at once.
         device: default CUDA where it works, else the CPU.
-        amp: autocast to bfloat16, whatever the config's ``precision`` says.
+        amp: autocast to bfloat16. Default: float32, as in a test, whatever the config trains with.
         probabilities, overlay, polygons, areas: what to write beside the classes.
         overwrite: replace existing outputs; without it they are an error. Inputs are never replaced.
         cfg_options: dotted paths and their values.
@@ -71,7 +71,9 @@ def predict(
     from projects.engine.inference import load_model
 
     model, cfg = load_model(config, checkpoint, device=device, cfg_options=cfg_options)
-    amp = prepare_precision(model, cfg, amp)
+    device_type = next(model.parameters()).device.type
+    if cfg.get('precision', {}).get(device_type, {}).get('channels_last', False):
+        model.to(memory_format=torch.channels_last)
     window, overlap = window_of(cfg, window, overlap)
     reader = reader_of(cfg)
     meta = model.dataset_meta
@@ -123,16 +125,6 @@ def to_probabilities(logits: Tensor) -> Tensor:
         return logits.softmax(dim=1)
     positive = logits.sigmoid()
     return torch.cat([1 - positive, positive], dim=1)
-
-
-def prepare_precision(model: nn.Module, cfg: Any, amp: bool) -> bool:
-    """Apply the config's precision levers for the model's device; return whether to autocast."""
-    from projects.engine.precision import apply_precision
-
-    levers = apply_precision(cfg, next(model.parameters()).device, amp)
-    if levers['channels_last']:
-        model.to(memory_format=torch.channels_last)
-    return levers['amp']
 
 
 def window_of(cfg: Any, window: int | None = None, overlap: int | None = None) -> tuple[int, int]:

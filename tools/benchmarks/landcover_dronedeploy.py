@@ -107,17 +107,24 @@ def main() -> None:
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     args = parser.parse_args()
     train, test = SITES[::-1] if args.reverse else SITES
-    data = args.out.resolve() / 'data'
+    out = args.out.resolve() / f'{train}-to-{test}'
+    data = out / 'data'
+    out.mkdir(parents=True, exist_ok=True)
+    said = out / 'options.json'
+    if said.exists() and json.loads(said.read_text()) != args.cfg_options:
+        raise UserError(f'{said}: these runs had other --cfg-options; choose another --out')
+    write_json(said, args.cfg_options)
     if not (data / 'manifest.json').exists():
         tool('landcover/prepare.py', args.source, '--layout', 'folder', '--taxonomy', 'dronedeploy', '--out', data,
-             '--split-by', 'groups', '--group-regex', '^([0-9a-f]+)_', '--assign', f'train={train}', f'test={test}')
+             '--split-by', 'groups', '--group-regex', '^([0-9a-f]+)_', '--assign', f'train={train}', f'test={test}',
+             log=out / 'prepare.log')
     items = json.loads((data / 'manifest.json').read_text())['items']
 
     def finished(name: str) -> dict:
-        file = args.out.resolve() / f'{name}.json'
+        file = out / f'{name}.json'
         if not file.exists():
             write_json(file, forest(data, items, 0) if name == 'forest' else network(
-                data, args.out.resolve() / name, int(name.split('_')[1]), args.cfg_options))
+                data, out / name, int(name.split('_')[1]), args.cfg_options))
         return json.loads(file.read_text())
 
     names = ['forest', *(f'seed_{seed}' for seed in args.seeds)]

@@ -7,7 +7,7 @@ remap = None
 bands = (1, 2, 3)
 value_range = None  # (low, high) of 16-bit data
 crop_size = (512, 512)
-batch_size = 8
+batch_size = 8  # in each process
 num_workers = 4
 mosaic_prob = 0.25
 

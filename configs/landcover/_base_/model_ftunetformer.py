@@ -3,7 +3,7 @@ norm_cfg = dict(type='SyncBN', requires_grad=True)  # becomes BN where there is 
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
-        type='SegDataPreProcessor',
+        type='BandDataPreProcessor',
         mean=[123.675, 116.28, 103.53],  # ImageNet, RGB: images are read as RGB
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=False,
@@ -29,7 +29,7 @@ model = dict(
         window_size=8,
         num_classes='${num_classes}',
         dropout_ratio=0.2,
-        norm_cfg=norm_cfg,
+        norm_cfg='${norm_cfg}',
         loss_decode=[  # together the joint loss; two entries are two curves in the log
             dict(type='SoftCrossEntropyLoss', smoothing=0.05),
             dict(type='PresentDiceLoss', smooth=0.05),
