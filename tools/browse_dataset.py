@@ -1,19 +1,16 @@
 #!/usr/bin/env python
 """Draw what the network really sees: tools/browse_dataset.py CONFIG [--split train] [--number N] [--out DIR]."""
 
-import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
-
-from projects.engine.cli import run
+from projects.engine.cli import Parser, add_cfg_options, run
 from projects.engine.config import load_config
 
 SPLITS = ('train', 'val', 'test')
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Draw samples as they come out of a config's pipeline and data preprocessor: image beside mask."
     )
     parser.add_argument('config', help='a Python config')
@@ -22,8 +19,7 @@ def main() -> None:
     parser.add_argument('--views', type=int, default=1, help='passes of each sample through the augmentation (1)')
     parser.add_argument('--seed', type=int, default=0, help='of the augmentation (0)')
     parser.add_argument('--out', type=Path, metavar='DIR', help='folder of the pictures (work_dirs/browse/<config>)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override existing keys of the config by dotted path')
+    add_cfg_options(parser)
     args = parser.parse_args()
     config = load_config(args.config, args.cfg_options)  # first: it registers mmseg's modules quietly
     from projects.landcover.datasets.browse import browse

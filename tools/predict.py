@@ -1,18 +1,15 @@
 #!/usr/bin/env python
 """Predict an image, a folder of images or a GeoTIFF of any size: tools/predict.py CONFIG CHECKPOINT INPUT --out DIR."""
 
-import argparse
 import sys
 
-from mmengine.config import DictAction
-
-from projects.engine.cli import run
+from projects.engine.cli import Parser, add_cfg_options, run
 from projects.geo.prediction import Prediction
 from projects.landcover.predict import predict
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description='Predict an image, a folder of images or a GeoTIFF of any size.')
+    parser = Parser(description='Predict an image, a folder of images or a GeoTIFF of any size.')
     parser.add_argument('config', help='a Python config')
     parser.add_argument('checkpoint', help='the weights (.pth or .safetensors)')
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help='image, GeoTIFF, or folder of them')
@@ -27,8 +24,7 @@ def main() -> int:
     parser.add_argument('--device', help='default: CUDA where it works, else cpu')
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast (default: float32, as a test scores)')
     parser.add_argument('--overwrite', action='store_true', help='replace existing outputs')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override existing keys of the config by dotted path')
+    add_cfg_options(parser)
     args = parser.parse_args()
     results = predict(
         args.config, args.checkpoint, args.inputs, args.out, window=args.window, overlap=args.overlap,

@@ -1,21 +1,19 @@
 #!/usr/bin/env python
 """Print a config as it is built, bases and options merged: tools/print_config.py CONFIG [--key PATH]."""
 
-import argparse
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
-from projects.engine.cli import run
+from projects.engine.cli import Parser, add_cfg_options, run
 from projects.engine.config import load_config
 from projects.engine.errors import UserError
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='Print a config as it is built.')
+    parser = Parser(description='Print a config as it is built.')
     parser.add_argument('config', help='a Python config')
     parser.add_argument('--key', help='only this dotted path, e.g. model.decode_head')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override existing keys of the config by dotted path')
+    add_cfg_options(parser)
     args = parser.parse_args()
     config = load_config(args.config, args.cfg_options)
     if args.key:

@@ -1,16 +1,15 @@
 #!/usr/bin/env python
 """Write one HTML page about a run: tools/report.py WORK_DIR --out FILE."""
 
-import argparse
 from pathlib import Path
 
-from projects.engine.cli import run
+from projects.engine.cli import Parser, run
 from projects.engine.errors import UserError
 from projects.evaluation.report import write_report
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='Write one self-contained HTML page about a run.')
+    parser = Parser(description='Write one self-contained HTML page about a run.')
     parser.add_argument('work_dir', metavar='WORK_DIR', help='the work directory of a training or a test')
     parser.add_argument('--out', metavar='FILE', help='the page (default: WORK_DIR/report.html)')
     parser.add_argument('--gallery', metavar='DIR', help='pictures of predictions, from tools/test.py --show-dir')

@@ -1,13 +1,12 @@
 #!/usr/bin/env python
 """Make a procedural village: orthophoto tiles (R, G, B, NIR) and object masks as GeoTIFF."""
 
-import argparse
 
-from projects.engine.cli import run
+from projects.engine.cli import Parser, run
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     make = commands.add_parser('make', help='write a village as tiles')
     make.add_argument('--out', required=True, metavar='DIR', help='folder to write: new or empty')

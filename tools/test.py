@@ -3,14 +3,12 @@
 
 import argparse
 
-from mmengine.config import DictAction
-
-from projects.engine.cli import run
+from projects.engine.cli import Parser, add_cfg_options, run
 from projects.engine.testing import test
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Score a checkpoint on the config's test split.")
+    parser = Parser(description="Score a checkpoint on the config's test split.")
     parser.add_argument('config', help='a Python config')
     parser.add_argument('checkpoint', help='the weights (.pth or .safetensors)')
     parser.add_argument('--work-dir', help='logs and tables (default: work_dirs/<config name>)')
@@ -18,8 +16,7 @@ def main() -> None:
     parser.add_argument('--out', metavar='DIR', help='write the predicted masks')
     parser.add_argument('--show-dir', metavar='DIR', help='write pictures: image, truth, prediction, error')
     parser.add_argument('--amp', action='store_true', help='autocast (default: float32)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override existing keys of the config by dotted path')
+    add_cfg_options(parser)
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -3,21 +3,18 @@
 
 import argparse
 
-from mmengine.config import DictAction
-
-from projects.engine.cli import run
+from projects.engine.cli import Parser, add_cfg_options, run
 from projects.engine.training import train
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='Train a config.')
+    parser = Parser(description='Train a config.')
     parser.add_argument('config', help='a Python config')
     parser.add_argument('--work-dir', help='logs and checkpoints (default: work_dirs/<config name>)')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='auto|PATH',
                         help='continue from the newest checkpoint of the work directory, or from a file')
     parser.add_argument('--amp', action='store_true', help='autocast (bfloat16 where the device has it)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override existing keys of the config by dotted path')
+    add_cfg_options(parser)
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -5,7 +5,6 @@ custom_imports = dict(
         'projects.engine.register', 'projects.multiscale.register', 'projects.evaluation.register',
         'projects.landcover.register'],
     allow_failed_imports=False)
-runner_type = 'TerraceRunner'
 
 env_cfg = dict(
     cudnn_benchmark=True,

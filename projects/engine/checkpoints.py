@@ -86,7 +86,11 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict:
         if not checkpoint or not all(isinstance(value, torch.Tensor) for value in checkpoint.values()):
             raise UserError(f'checkpoint {path}: expected a key state_dict, found {sorted(map(str, checkpoint))[:5]}')
         checkpoint = {'state_dict': checkpoint, 'meta': {}}
-    checkpoint.setdefault('meta', {})
+    if not isinstance(checkpoint.setdefault('meta', {}), dict):
+        raise UserError(f'checkpoint {path}: key meta: expected a dict, found {type(checkpoint["meta"]).__name__}')
+    state_dict = checkpoint['state_dict']
+    if not isinstance(state_dict, dict) or not all(isinstance(value, torch.Tensor) for value in state_dict.values()):
+        raise UserError(f'checkpoint {path}: key state_dict: expected a dict of tensors')
     checkpoint['meta'].pop('config', None)  # Runner.resume executes this text as Python
     return checkpoint
 

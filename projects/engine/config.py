@@ -18,29 +18,27 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import Registry, root
+from mmengine.runner import LogProcessor, loops, set_random_seed
+from torch.utils.data import DataLoader
 
 from projects.engine.errors import UserError
+from projects.engine.precision import LEVERS
 from projects.engine.startup import start
 
-# Keys that Runner.from_cfg or Terrace reads, so that a near miss of one of them can be told from a helper variable.
-KNOWN_KEYS = (
+# Keys that Runner.from_cfg or Terrace reads.
+KNOWN_KEYS = frozenset((
     'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
     'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
     'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
-    'visualizer', 'vis_backends', 'default_scope', 'randomness', 'experiment_name', 'custom_imports', 'runner_type',
+    'visualizer', 'vis_backends', 'default_scope', 'randomness', 'experiment_name', 'custom_imports',
     'model_wrapper_cfg', 'precision', 'ema', 'early_stopping', 'tta_model', 'tta_pipeline', 'test_pipeline',
-    'train_pipeline', 'find_unused_parameters', 'sync_bn', 'cfg')
-# Here `type` is not a registered name: torch's gradient clipping ('norm' or 'value').
-FOREIGN_TYPES = ('clip_grad',)
+    'train_pipeline', 'find_unused_parameters', 'sync_bn', 'cfg'))
+HOOK_NAMES = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed', 'runtime_info', 'visualization',
+              'report')
 REFERENCE = re.compile(r'\$\{([\w.]+)\}')
 # What MMEngine takes out of a dict, or puts into it, before the type sees it.
 BUILD_KEYS = {'type', '_scope_', '_delete_', 'init_cfg'}
-EXTRA_KEYS = {
-    'AmpOptimWrapper': {'optimizer', 'constructor', 'paramwise_cfg'},
-    'OptimWrapper': {'optimizer', 'constructor', 'paramwise_cfg'},
-    'BFloat16OptimWrapper': {'optimizer', 'constructor', 'paramwise_cfg'},
-}
-PLACE_KEYS = {'norm_cfg': {'requires_grad'}}
+WRAPPER_KEYS = {'optimizer', 'constructor', 'paramwise_cfg'}
 SCHEDULER_KEYS = {'convert_to_iter_based'}
 
 
@@ -73,11 +71,12 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     except (KeyError, NameError, ImportError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f'config {path}: {type(error).__name__}: {error}') from error
     for option, value in (options or {}).items():
-        _check_option(config, option, path)
+        _check_option(config, option, value)
         config.merge_from_dict({option: value})
+    referred: set[str] = set()
     for key in list(config):
-        config[key] = _resolve(config[key], config, key, ())
-    problems = list(_unknown_names(config))
+        config[key] = _resolve(config[key], config, key, (), referred)
+    problems = list(dict.fromkeys(_unknown_names(config, referred)))
     if problems:
         raise UserError(f'config {path}: ' + '; '.join(problems[:3]) + ('; …' if len(problems) > 3 else ''))
     return config
@@ -85,17 +84,15 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
 
 def nearest(name: str, known: Any) -> str:
     """Return ``; did you mean X?`` for the nearest known name, or nothing when none is near."""
-    found = difflib.get_close_matches(name, [str(item) for item in known], n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name, sorted({str(item) for item in known} - {name}), n=1, cutoff=0.6)
     return f'; did you mean {found[0]}?' if found else ''
 
 
 def registries() -> Iterator[Registry]:
     """Yield every MMEngine root registry; each knows the mmseg child below it."""
-    import mmengine.registry
-    for value in vars(mmengine.registry.root).values():
+    for value in vars(root).values():
         if isinstance(value, Registry):
             yield value
-    assert root is mmengine.registry.root
 
 
 def registered(name: str) -> list[Callable]:
@@ -115,43 +112,85 @@ def registered_names() -> set[str]:
             for name in holder.module_dict}
 
 
-def _check_option(config: Config, option: str, path: Path) -> None:
+def _check_option(config: Config, option: str, value: Any) -> None:
     here: Any = config
     keys = option.split('.')
     for depth, key in enumerate(keys):
-        place = '.'.join(keys[:depth]) or 'the config'
+        place = '.'.join(keys[:depth])
+        name = place or 'the config'
+        last = depth == len(keys) - 1
+        if isinstance(here, str) and (reference := REFERENCE.fullmatch(here)):
+            raise UserError(f'--cfg-options {option}: {name} refers to {reference.group(1)}; set '
+                            f'{".".join((reference.group(1), *keys[depth:]))} instead')
         if isinstance(here, (list, tuple)):
-            if not key.lstrip('-').isdigit() or not -len(here) <= int(key) < len(here):
-                raise UserError(f'--cfg-options {option}: {place} is a list of {len(here)}, found index {key!r} '
-                                f'in {path}')
+            if not key.isdigit() or int(key) >= len(here):
+                raise UserError(f'--cfg-options {option}: {name} is a list of {len(here)}, found index {key!r}')
             here = here[int(key)]
-        elif isinstance(here, dict) or hasattr(here, 'keys'):
+        elif hasattr(here, 'keys'):
             if key not in here:
-                accepted = _accepted(here.get('type')) if depth else set(KNOWN_KEYS)
-                if depth == len(keys) - 1 and accepted is not None and key in accepted:
-                    return  # a new argument that the type takes
-                raise UserError(f'--cfg-options {option}: {place} has no key {key!r}'
+                accepted = _accepted(here, place)
+                if accepted is None or key in accepted:
+                    below = _accepted({}, f'{place}.{key}' if place else key)
+                    if last or (depth == len(keys) - 2 and below and keys[-1] in below):
+                        return  # a new argument that is taken there
+                raise UserError(f'--cfg-options {option}: {name} has no key {key!r}'
                                 f'{nearest(key, {*here, *(accepted or ())})}')
             here = here[key]
         elif here is None and depth:
             return  # a dict may replace None
         else:
-            raise UserError(f'--cfg-options {option}: {place} is {here!r}, it has no key {key!r}')
+            raise UserError(f'--cfg-options {option}: {name} is {here!r}, it has no key {key!r}')
+    if isinstance(value, str) and not REFERENCE.fullmatch(value):
+        if hasattr(here, 'keys'):
+            raise UserError(f'--cfg-options {option}: it is a dict, found {value!r}; set its keys one by one: '
+                            f'{option}.KEY=VALUE')
+        if isinstance(here, (int, float)) and not isinstance(here, bool):
+            raise UserError(f'--cfg-options {option}: expected a number like {here}, found {value!r}')
 
 
-def _accepted(type_name: Any) -> set[str] | None:
-    """Return the arguments that any registered class of this name takes; None when it takes anything."""
-    if not isinstance(type_name, str):
-        return set()
-    accepted = {'type'} | EXTRA_KEYS.get(type_name, set())
-    for target in registered(type_name):
-        names = _arguments(target)
-        if names is None:
-            return None
-        accepted |= names
-        if inspect.isclass(target) and any(base.__name__ == '_ParamScheduler' for base in target.__mro__):
-            accepted |= SCHEDULER_KEYS
-    return accepted
+def _accepted(value: Any, place: str) -> set[str] | None:
+    """Return the keys that are taken at a place of a config; None when anything goes."""
+    name = value.get('type') if hasattr(value, 'get') else None
+    if place.split('.')[-1] == 'clip_grad':  # its type is no registered name but torch's 'norm' or 'value'
+        return {'type', 'max_norm', 'norm_type', 'error_if_nonfinite', 'foreach', 'clip_value'}
+    if isinstance(name, str):
+        accepted = {'type'}
+        for target in registered(name):
+            names = _arguments(target)
+            if names is None:
+                return None
+            accepted |= names
+            bases = [base.__name__ for base in getattr(target, '__mro__', ())]
+            accepted |= SCHEDULER_KEYS if '_ParamScheduler' in bases else set()
+            accepted |= WRAPPER_KEYS if 'OptimWrapper' in bases else set()
+        if place.endswith('norm_cfg'):
+            accepted.add('requires_grad')
+        if 'init_cfg' in place.split('.'):
+            accepted |= {'override', 'name'}
+        return accepted
+    untyped: dict[str, Callable[[], set[str] | None]] = {
+        '': lambda: set(KNOWN_KEYS),
+        'train_cfg': lambda: {'by_epoch', *_arguments(loops.IterBasedTrainLoop),
+                              *_arguments(loops.EpochBasedTrainLoop)} - {'runner', 'dataloader'},
+        'val_cfg': lambda: _arguments(loops.ValLoop) - {'runner', 'dataloader', 'evaluator'},
+        'test_cfg': lambda: _arguments(loops.TestLoop) - {'runner', 'dataloader', 'evaluator'},
+        'log_processor': lambda: _arguments(LogProcessor),
+        'randomness': lambda: _arguments(set_random_seed),
+        'env_cfg': lambda: {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+        'auto_scale_lr': lambda: {'enable', 'base_batch_size'},
+        'custom_imports': lambda: {'imports', 'allow_failed_imports'},
+        'model.test_cfg': lambda: {'mode', 'crop_size', 'stride'},
+        'precision': lambda: {'cpu', 'cuda'},
+        'precision.cpu': lambda: set(LEVERS),
+        'precision.cuda': lambda: set(LEVERS),
+    }
+    for split in ('train', 'val', 'test'):
+        untyped[f'{split}_dataloader'] = lambda: {
+            'dataset', 'num_batch_per_epoch', *_arguments(DataLoader)}
+    if place == 'optim_wrapper.paramwise_cfg':
+        from projects.engine.parameter_groups import KEYS
+        return set(KEYS)
+    return untyped[place]() if place in untyped else None
 
 
 def _arguments(target: Callable) -> set[str] | None:
@@ -173,19 +212,24 @@ def _arguments(target: Callable) -> set[str] | None:
     return None  # the last base still passes its keywords on: anything goes
 
 
-def _resolve(value: Any, config: Config, place: str, chain: tuple[str, ...]) -> Any:
+def _resolve(value: Any, config: Config, place: str, chain: tuple[str, ...], referred: set[str]) -> Any:
     """Replace every string ``'${dotted.path}'`` by the value at that path of the merged config."""
     if isinstance(value, dict):
         for key in list(value):
-            value[key] = _resolve(value[key], config, f'{place}.{key}', chain)
+            value[key] = _resolve(value[key], config, f'{place}.{key}', chain, referred)
         return value
     if isinstance(value, (list, tuple)):
-        return type(value)(_resolve(item, config, f'{place}.{index}', chain) for index, item in enumerate(value))
-    if not isinstance(value, str) or not (match := REFERENCE.fullmatch(value)):
+        return type(value)(_resolve(item, config, f'{place}.{index}', chain, referred)
+                           for index, item in enumerate(value))
+    if not isinstance(value, str) or '${' not in value:
         return value
+    match = REFERENCE.fullmatch(value)
+    if not match:
+        raise UserError(f"config {config.filename}: {place}: expected a reference '${{path}}' alone, found {value!r}")
     target = match.group(1)
     if target in chain:
         raise UserError(f'config {config.filename}: {place}: references go in a circle: {" -> ".join(chain)}')
+    referred.add(target.split('.')[0])
     here: Any = config
     for key in target.split('.'):
         try:
@@ -193,15 +237,21 @@ def _resolve(value: Any, config: Config, place: str, chain: tuple[str, ...]) -> 
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise UserError(f'config {config.filename}: {place} refers to {target}, which is not there'
                             + nearest(key, here if hasattr(here, 'keys') else ())) from error
-    return copy.deepcopy(_resolve(here, config, target, (*chain, target)))
+    return copy.deepcopy(_resolve(here, config, target, (*chain, target), referred))
 
 
-def _unknown_names(config: Config) -> Iterator[str]:
+def _unknown_names(config: Config, referred: set[str]) -> Iterator[str]:
+    """Yield what nobody reads. A helper variable is in order unless it looks like a misspelled key."""
     for key in config:
-        if key not in KNOWN_KEYS and isinstance(config[key], (dict, list)):
-            close = difflib.get_close_matches(key, KNOWN_KEYS, n=1, cutoff=0.85)
-            if close:
-                yield f'unknown key {key}; did you mean {close[0]}?'
+        if key in KNOWN_KEYS or key in referred:
+            continue
+        close = difflib.get_close_matches(key, sorted(KNOWN_KEYS | referred), n=1, cutoff=0.8)
+        if close:
+            yield f'unknown key {key}; did you mean {close[0]}?'
+    for name in config.get('default_hooks') or ():
+        close = difflib.get_close_matches(name, HOOK_NAMES, n=1, cutoff=0.8)
+        if name not in HOOK_NAMES and close:
+            yield f'default_hooks.{name}: unknown; did you mean {close[0]}?'
     for key in config:
         yield from _unknown_below(config[key], key)
 
@@ -209,17 +259,18 @@ def _unknown_names(config: Config) -> Iterator[str]:
 def _unknown_below(value: Any, place: str) -> Iterator[str]:
     if isinstance(value, dict):
         name = value.get('type')
-        if isinstance(name, str) and place.split('.')[-1] not in FOREIGN_TYPES:
-            targets = registered(name)
-            if not targets:
-                yield f'{place}.type: {name!r} is not registered{nearest(name, registered_names())}'
-            else:
-                accepted = _accepted(name)
-                if accepted is not None:
-                    accepted |= PLACE_KEYS.get(place.split('.')[-1], set())
-                    for key in value:
-                        if key not in accepted and key not in BUILD_KEYS:
-                            yield f'{place}.{key}: {name} takes no {key!r}{nearest(key, accepted)}'
+        if isinstance(name, str) and not place.endswith('clip_grad') and not registered(name):
+            yield f'{place}.type: {name!r} is not registered{nearest(name, registered_names())}'
+        elif name == 'Pretrained' and place.startswith('model.'):
+            yield (f'{place}: mmseg loads this file as far as its keys happen to match; use model.init_cfg='
+                   "dict(type='PretrainedFile', …)")
+        else:
+            custom = place == 'optim_wrapper.paramwise_cfg'  # other constructors take other keys
+            accepted = None if custom else _accepted(value, place)
+            for key in value:
+                if accepted is not None and key not in accepted and key not in BUILD_KEYS:
+                    subject = name if isinstance(name, str) else 'it'
+                    yield f'{place}.{key}: {subject} takes no {key!r}{nearest(key, accepted)}'
         for key, item in value.items():
             yield from _unknown_below(item, f'{place}.{key}')
     elif isinstance(value, (list, tuple)):

@@ -1,6 +1,8 @@
 """Several processes: gloo where there is no CUDA, and running statistics that are equal on all ranks."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -36,6 +38,21 @@ def start_processes(config: Config, launcher: str) -> None:
         find_unused_parameters=bool(config.get('find_unused_parameters', False)))
 
 
+@contextmanager
+def leaving_together() -> Iterator[None]:
+    """End the process group when the body ends: wait for all ranks when it ended well, and free it in any case.
+
+    A rank that exits while its peers still talk to it aborts them now and then.
+    """
+    try:
+        yield
+        if dist.is_available() and dist.is_initialized():
+            dist.barrier()
+    finally:
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+
+
 def _slurm_environment() -> None:
     try:
         os.environ['RANK'] = os.environ['SLURM_PROCID']
@@ -55,16 +72,16 @@ def _slurm_environment() -> None:
 
 @torch.no_grad()
 def synchronise_buffers(model: nn.Module) -> None:
-    """Average every floating buffer (running means and variances) over the ranks, in one message.
+    """Average the running means and variances of all norms over the ranks, in one message.
 
     Collective: all ranks must call it. Without several processes it does nothing.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return
-    buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    buffers = [buffer for name, buffer in model.named_buffers() if name.endswith(('running_mean', 'running_var'))]
     if not buffers:
         return
-    flat = torch.cat([buffer.float().flatten() for buffer in buffers])
+    flat = torch.cat([buffer.flatten() for buffer in buffers])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
     for buffer, part in zip(buffers, flat.split([buffer.numel() for buffer in buffers])):

@@ -7,6 +7,8 @@ import torch
 from mmseg.registry import OPTIMIZERS
 from torch.optim import Optimizer
 
+from projects.engine.errors import UserError
+
 
 @OPTIMIZERS.register_module()
 class Lookahead(Optimizer):
@@ -27,9 +29,9 @@ class Lookahead(Optimizer):
     def __init__(self, params: Iterable, base: dict, lr: float, weight_decay: float = 0.0, k: int = 5,
                  alpha: float = 0.5) -> None:
         if k < 1:
-            raise ValueError(f'Lookahead k: expected at least 1, found {k}')
+            raise UserError(f'Lookahead k: expected at least 1, found {k}')
         if not 0.0 < alpha <= 1.0:
-            raise ValueError(f'Lookahead alpha: expected within (0, 1], found {alpha}')
+            raise UserError(f'Lookahead alpha: expected within (0, 1], found {alpha}')
         self.base = OPTIMIZERS.build(dict(base, params=params, lr=lr, weight_decay=weight_decay))
         super().__init__(self.base.param_groups, dict(self.base.defaults, k=k, alpha=alpha, lookahead_step=0))
         self._share()

@@ -55,12 +55,15 @@ def apply_precision(config: Config, device: torch.device, amp: bool = False) -> 
             if levers['amp']:
                 raise UserError(f'--amp: optim_wrapper.type is {wrapper.type}, expected one of '
                                 f'{", ".join(PLAIN_WRAPPERS)}')
-        elif not levers['amp']:
-            wrapper.type = 'OptimWrapper'
-        elif device.type == 'cuda' and not torch.cuda.is_bf16_supported():
-            wrapper.type, wrapper.dtype = 'AmpOptimWrapper', 'float16'
         else:
-            wrapper.type = 'BFloat16OptimWrapper'
+            for key in ('loss_scale', 'dtype', 'use_fsdp'):  # of an AmpOptimWrapper: the precision is chosen here
+                wrapper.pop(key, None)
+            if not levers['amp']:
+                wrapper.type = 'OptimWrapper'
+            elif device.type == 'cuda' and not torch.cuda.is_bf16_supported(including_emulation=False):
+                wrapper.type, wrapper.dtype = 'AmpOptimWrapper', 'float16'
+            else:
+                wrapper.type = 'BFloat16OptimWrapper'
     config['compile'] = levers['compile']
     config['channels_last'] = levers['channels_last']
     return levers

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import warnings
 
@@ -27,10 +28,13 @@ def start() -> None:
 
         register_all_modules(init_default_scope=True)
         import mmseg.visualization  # noqa: F401  (the one module that the call above leaves out)
+    logging.getLogger('mmengine').addFilter(lambda record: 'will be deprecated in future' not in record.getMessage())
     from projects.engine.checkpoints import register_safe_loading
 
     cv2.setNumThreads(0)
     register_safe_loading()
+    if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
+        torch.set_autocast_dtype('cuda', torch.bfloat16)  # MMEngine's loops would take float16, which can overflow
 
 
 def device() -> torch.device:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from projects.engine.config import load_config
+from projects.engine.distributed import leaving_together
 from projects.engine.errors import UserError
 from projects.engine.runner import build_runner
 from projects.engine.training import default_work_dir
@@ -53,5 +54,5 @@ def test(config: str | Path, checkpoint: str | Path, *, work_dir: str | Path | N
         cfg.model = dict(cfg.tta_model, module=cfg.model)
     if amp:
         cfg.test_cfg = dict(cfg.test_cfg or {}, fp16=True)
-    runner = build_runner(cfg, work_dir or default_work_dir(config), launcher)
-    return runner.test()
+    with leaving_together():
+        return build_runner(cfg, work_dir or cfg.get('work_dir') or default_work_dir(config), launcher).test()

@@ -39,8 +39,7 @@ def confusion_numpy(
     Raises:
         UserError: the shapes differ, or a label is outside the range.
     """
-    if truth.shape != prediction.shape:
-        raise UserError(f'{where}: the prediction is {_size(prediction.shape)}, the truth {_size(truth.shape)}')
+    check_same_shape(truth, prediction, where)
     counts = np.zeros(num_classes * num_classes, np.int64)
     truth, prediction = truth.reshape(-1), prediction.reshape(-1)
     for start in range(0, truth.size, CHUNK):
@@ -70,8 +69,7 @@ def confusion_torch(
 
     The same contract as :func:`confusion_numpy`; returns a ``(C, C)`` int64 tensor on the device of ``prediction``.
     """
-    if truth.shape != prediction.shape:
-        raise UserError(f'{where}: the prediction is {_size(prediction.shape)}, the truth {_size(truth.shape)}')
+    check_same_shape(truth, prediction, where)
     counts = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=prediction.device)
     truth, prediction = truth.reshape(-1).to(prediction.device), prediction.reshape(-1)
     for start in range(0, truth.numel(), CHUNK):
@@ -89,6 +87,12 @@ def confusion_torch(
                 raise UserError(_foreign(where, which, (values.tolist(), number.tolist()), num_classes))
         counts += torch.bincount(t * num_classes + p, minlength=num_classes * num_classes)
     return counts.reshape(num_classes, num_classes)
+
+
+def check_same_shape(truth: np.ndarray | torch.Tensor, prediction: np.ndarray | torch.Tensor, where: str) -> None:
+    """Raise a UserError that names ``where`` and both sizes, unless truth and prediction have one shape."""
+    if truth.shape != prediction.shape:
+        raise UserError(f'{where}: the prediction is {_size(prediction.shape)}, the truth {_size(truth.shape)}')
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,12 @@ class Scores:
         ]
 
 
-def scores(confusion: np.ndarray, classes: Sequence[str], background: int | None = None) -> Scores:
+def scores(
+    confusion: np.ndarray,
+    classes: Sequence[str],
+    background: int | None = None,
+    missed: np.ndarray | None = None,
+) -> Scores:
     """Read all scores off a confusion matrix.
 
     Args:
@@ -158,9 +167,11 @@ def scores(confusion: np.ndarray, classes: Sequence[str], background: int | None
         classes: C class names.
         background: index of the class that ``mean_iou_foreground`` leaves out of its mean. Its pixels stay in the
             matrix: a road seen in the background still is a false alarm of road.
+        missed: ``(C,)`` integer pixels of each true class that got no prediction: misses of that class, and false
+            alarms of none.
 
     Raises:
-        ValueError: the matrix is not C x C integers, or ``background`` is no class.
+        ValueError: the matrix is not C x C integers, ``missed`` not C integers, or ``background`` is no class.
     """
     confusion = np.asarray(confusion)
     number = len(classes)
@@ -171,16 +182,19 @@ def scores(confusion: np.ndarray, classes: Sequence[str], background: int | None
         raise ValueError(f'expected integer counts, found {confusion.dtype}')
     if background is not None and not 0 <= background < number:
         raise ValueError(f'background = {background} is not a class index (0..{number - 1})')
+    missed = np.zeros(number, np.int64) if missed is None else np.asarray(missed)
+    if missed.shape != (number,) or missed.dtype.kind not in 'iu':
+        raise ValueError(f'expected {number} integer counts of missed pixels, found {missed.dtype} {missed.shape}')
     confusion = confusion.astype(np.int64)
     hits = np.diagonal(confusion)
-    truth, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    truth, predicted = confusion.sum(axis=1) + missed.astype(np.int64), confusion.sum(axis=0)
     iou = _ratio(hits, truth + predicted - hits)
     recall = _ratio(hits, truth)
     f1 = _ratio(2 * hits, truth + predicted)
     foreground = np.ones(number, bool)
     if background is not None:
         foreground[background] = False
-    total = int(confusion.sum())
+    total = int(truth.sum())
     return Scores(
         classes=tuple(classes), background=background,
         iou=iou, precision=_ratio(hits, predicted), recall=recall, f1=f1,

@@ -33,7 +33,8 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path, facts: Mapping[
 def draw_evaluation(evaluation: Evaluation, folder: str | Path) -> None:
     """Write ``confusion_matrix.png`` and, where confidences were seen, ``reliability.png``."""
     folder = Path(folder)
-    write_bytes(folder / 'confusion_matrix.png', png_bytes(plot_confusion(evaluation.confusion, evaluation.classes)))
+    matrix = plot_confusion(evaluation.confusion, evaluation.classes, missed=evaluation.missed)
+    write_bytes(folder / 'confusion_matrix.png', png_bytes(matrix))
     reliability = folder / 'reliability.png'
     if evaluation.calibration is not None and evaluation.calibration.count.sum():
         write_bytes(reliability, png_bytes(plot_reliability(evaluation.calibration)))

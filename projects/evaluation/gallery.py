@@ -15,7 +15,7 @@ from projects.engine.errors import UserError
 
 RIGHT, WRONG, IGNORED = (196, 228, 196), (203, 32, 39), (150, 150, 150)  # right is pale: errors stand out
 UNKNOWN = (255, 255, 255)  # a label without a colour
-GAP, MARGIN, HEADING = 10, 14, 26
+GAP, MARGIN, HEADING, LEGEND_LINE = 10, 14, 26, 24
 
 
 def distinct_palette(number: int) -> list[tuple[int, int, int]]:
@@ -104,11 +104,11 @@ def prediction_panel(
     if ignore_index is not None and truth is not None and (truth == ignore_index).any():
         legend.append(('ignored', IGNORED))
 
-    font, bold = _font(14), _font(15, bold=True)
+    font, bold = label_font(14), label_font(15, bold=True)
     total = 2 * MARGIN + len(panels) * width + (len(panels) - 1) * GAP
-    rows = _wrap(legend, font, total - 2 * MARGIN)
+    rows = wrap_legend(legend, font, total - 2 * MARGIN)
     top = MARGIN + (HEADING if title else 0)
-    canvas = Image.new('RGB', (total, top + HEADING + height + 10 + 24 * len(rows) + MARGIN - 4), 'white')
+    canvas = Image.new('RGB', (total, top + HEADING + height + 10 + LEGEND_LINE * len(rows) + MARGIN - 4), 'white')
     draw = ImageDraw.Draw(canvas)
     if title:
         draw.text((MARGIN, MARGIN - 2), _cut(title, bold, total - 2 * MARGIN), fill=(31, 41, 51), font=bold)
@@ -118,18 +118,7 @@ def prediction_panel(
         panel = Image.fromarray(pixels)
         canvas.paste(panel if panel.size == (width, height) else panel.resize((width, height)), (left, top + HEADING))
         draw.rectangle((left - 1, top + HEADING - 1, left + width, top + HEADING + height), outline=(190, 197, 205))
-    y = top + HEADING + height + 12
-    for row in rows:
-        x = MARGIN
-        for name, colour in row:
-            draw.rectangle((x, y + 2, x + 15, y + 17), fill=colour, outline=(120, 130, 140))
-            if name == 'ignored':
-                swatch = np.empty((14, 14, 3), np.uint8)
-                _hatch(swatch, np.ones((14, 14), bool))
-                canvas.paste(Image.fromarray(swatch), (x + 1, y + 3))
-            draw.text((x + 22, y), name, fill=(31, 41, 51), font=font)
-            x += _entry_width(name, font)
-        y += 24
+    draw_legend(canvas, rows, (MARGIN, top + HEADING + height + 12), font)
     return canvas
 
 
@@ -172,17 +161,38 @@ def _fit(pixels: np.ndarray, side: int, smooth: bool = False) -> np.ndarray:
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else pixels
 
 
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+def label_font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Return the font of all pictures at a size in pixels."""
     name = 'DejaVuSans-Bold.ttf' if bold else 'DejaVuSans.ttf'  # shipped with matplotlib: the same on every machine
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / name), size)
+
+
+def draw_legend(canvas: Image.Image, rows: list[list[tuple[str, tuple]]], at: tuple[int, int],
+                font: ImageFont.FreeTypeFont) -> None:
+    """Draw rows of (name, colour) from :func:`wrap_legend` onto a canvas, ``LEGEND_LINE`` pixels a row."""
+    draw = ImageDraw.Draw(canvas)
+    left, y = at
+    for row in rows:
+        x = left
+        for name, colour in row:
+            draw.rectangle((x, y + 2, x + 15, y + 17), fill=colour, outline=(120, 130, 140))
+            if name == 'ignored' and colour == IGNORED:
+                swatch = np.empty((14, 14, 3), np.uint8)
+                _hatch(swatch, np.ones((14, 14), bool))
+                canvas.paste(Image.fromarray(swatch), (x + 1, y + 3))
+            draw.text((x + 22, y), name, fill=(31, 41, 51), font=font)
+            x += _entry_width(name, font)
+        y += LEGEND_LINE
 
 
 def _entry_width(name: str, font: ImageFont.FreeTypeFont) -> int:
     return 22 + round(font.getlength(name)) + 20
 
 
-def _wrap(legend: list[tuple[str, tuple]], font: ImageFont.FreeTypeFont, width: int) -> list[list[tuple[str, tuple]]]:
-    rows: list[list[tuple[str, tuple]]] = [[]]
+def wrap_legend(legend: list[tuple[str, tuple]], font: ImageFont.FreeTypeFont,
+                width: int) -> list[list[tuple[str, tuple]]]:
+    """Break (name, colour) entries into rows of at most ``width`` pixels."""
+    rows: list[list[tuple[str, tuple]]] = [[]] if legend else []
     used = 0
     for entry in legend:
         need = _entry_width(entry[0], font)

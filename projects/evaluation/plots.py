@@ -31,14 +31,24 @@ def png_bytes(figure: Figure, dpi: int = 120) -> bytes:
     return buffer.getvalue()
 
 
-def plot_confusion(confusion: np.ndarray, classes: Sequence[str], title: str = 'Confusion matrix') -> Figure:
+def plot_confusion(
+    confusion: np.ndarray,
+    classes: Sequence[str],
+    title: str = 'Confusion matrix',
+    missed: np.ndarray | None = None,
+) -> Figure:
     """Draw a confusion matrix: colour and percent by row (what became of each true class), pixel counts below.
 
     Args:
         confusion: ``(C, C)`` counts, row = truth; made for 2 to 20 classes, counts are left out above 12.
+        classes: C names.
+        title: heading, may be empty.
+        missed: ``(C,)`` pixels of each true class without a prediction; they belong to the 100 % of its row.
     """
     number = len(classes)
     total = confusion.sum(axis=1, keepdims=True)
+    if missed is not None:
+        total = total + missed[:, None]
     share = np.divide(confusion, total, out=np.full(confusion.shape, math.nan), where=total > 0)
     cell = 0.92 if number <= 8 else 0.74 if number <= 12 else 0.52
     small = 6.5 if number > 12 else 8
@@ -150,8 +160,10 @@ def plot_curves(curves: Curves, title: str = 'Training') -> Figure:
                 steps, values = zip(*finite(points))
                 axes.plot(steps, values, color=colour, linewidth=1.8, marker='o', markersize=3.5, label=name)
             best = max(finite(next(iter(series.values()))), key=lambda point: point[1])
-            axes.annotate(f'best {best[1]:.3f}', best, textcoords='offset points', xytext=(0, 7), ha='right',
-                          fontsize=8.5, color=BLUE)
+            logged = [step for points in series.values() for step, _ in finite(points)]
+            at_left = best[0] - min(logged) < (max(logged) - min(logged)) / 4  # to its left is the axis
+            axes.annotate(f'best {best[1]:.3f}', best, textcoords='offset points', xytext=(0, 7),
+                          ha='left' if at_left else 'right', fontsize=8.5, color=BLUE)
             axes.set_ylim(0, 1)
             axes.set_title('validation scores', loc='left', color=INK, fontsize=11, fontweight='bold')
             axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc='best')

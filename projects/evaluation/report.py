@@ -17,11 +17,12 @@ from projects.engine.files import write_text
 from projects.evaluation.gallery import distinct_palette, file_stem
 from projects.evaluation.plots import plot_confusion, plot_curves, plot_reliability, png_bytes
 from projects.evaluation.result import Evaluation
+from projects.evaluation.tables import percent
 from projects.evaluation.workdir import Run, read_run
 
 SPLITS = {'test': 'Test', 'val': 'Validation'}
 TILES = (
-    ('mIoU', 'mean IoU', 'over the classes that occur'),
+    ('mIoU', 'mean IoU', 'over the classes that occur in truth or prediction'),
     ('mIoU_foreground', 'foreground IoU', 'mean IoU without {background}'),
     ('mF1', 'mean F1', 'harmonic mean of precision and recall'),
     ('OA', 'overall accuracy', 'share of pixels that are right'),
@@ -106,7 +107,8 @@ def _score_sections(run: Run) -> list[Section]:
             body += _beside(*run.evaluations['val'])
         sections.append((f'scores-{anchor}', f'{SPLITS.get(name, name)} scores', body))
         sections.append((f'classes-{anchor}', f'{before}Classes', _class_table(evaluation)))
-        matrix = _data_uri(png_bytes(plot_confusion(evaluation.confusion, evaluation.classes, title='')), 'png')
+        matrix = _data_uri(png_bytes(plot_confusion(
+            evaluation.confusion, evaluation.classes, title='', missed=evaluation.missed)), 'png')
         sections.append((
             f'confusion-{anchor}', f'{before}Confusion',
             '<div class="beside">'
@@ -129,7 +131,7 @@ def _score_sections(run: Run) -> list[Section]:
 
 def _largest_confusions(evaluation: Evaluation, number: int = 5) -> str:
     """List the pairs of classes that cost most pixels."""
-    confusion = evaluation.confusion
+    confusion, truth = evaluation.confusion, evaluation.scores.truth_pixels
     pairs = sorted(
         ((int(confusion[t, p]), t, p) for t in range(len(confusion)) for p in range(len(confusion))
          if t != p and confusion[t, p]), reverse=True)[:number]
@@ -137,7 +139,7 @@ def _largest_confusions(evaluation: Evaluation, number: int = 5) -> str:
         return ''
     items = ''.join(
         f'<li><b>{_text(evaluation.classes[t])}</b> taken for <b>{_text(evaluation.classes[p])}</b><br>'
-        f'<span class="none">{count:,} px, {_percent(count / int(confusion[t].sum()))} of its truth</span></li>'
+        f'<span class="none">{count:,} px, {percent(count / int(truth[t]))} of its truth</span></li>'
         for count, t, p in pairs)
     return f'<p>The costliest confusions:</p><ol>{items}</ol>'
 
@@ -152,13 +154,15 @@ def _tiles(evaluation: Evaluation) -> str:
         hint = hint.format(background=background)
         main = ' class="tile main"' if key == 'mIoU' else ' class="tile"'
         tiles.append(f'<div{main}><span class="label">{_text(label)}</span>'
-                     f'<span class="value">{_percent(summary[key])}</span>'
+                     f'<span class="value">{percent(summary[key])}</span>'
                      f'<span class="hint">{_text(hint)}</span></div>')
     return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
 def _basis(evaluation: Evaluation, facts: Mapping[str, Any]) -> str:
-    parts = [f'{len(evaluation.samples):,} images', f'{int(evaluation.confusion.sum()):,} labelled pixels']
+    parts = [f'{len(evaluation.samples):,} images', f'{evaluation.pixels:,} labelled pixels']
+    if evaluation.missed is not None:
+        parts.append(f'{int(evaluation.missed.sum()):,} of them without a prediction, counted as wrong')
     if facts.get('checkpoint'):
         parts.append(f'checkpoint {facts["checkpoint"]}')
     if facts.get('step'):
@@ -167,22 +171,22 @@ def _basis(evaluation: Evaluation, facts: Mapping[str, Any]) -> str:
 
 
 def _beside(evaluation: Evaluation, facts: Mapping[str, Any]) -> str:
-    cells = ' · '.join(f'{name} {_percent(value)}' for name, value in evaluation.summary().items())
+    cells = ' · '.join(f'{name} {percent(value)}' for name, value in evaluation.summary().items())
     step = f' ({str(facts["step"]).replace("_", " ")})' if facts.get('step') else ''
     return f'<p class="note">{_text(f"Latest validation{step}: {cells}")}</p>'
 
 
 def _class_table(evaluation: Evaluation) -> str:
     palette = evaluation.palette or distinct_palette(len(evaluation.classes))
-    total = max(int(evaluation.confusion.sum()), 1)
+    total = max(evaluation.pixels, 1)
     rows = []
     for i, row in enumerate(evaluation.scores.per_class()):
         swatch = f'<span class="swatch" style="background:rgb{tuple(palette[i])}"></span>'
         rows.append(
             f'<tr><th scope="row">{swatch}{_text(row["class"])}</th>'
             f'<td class="bar">{_bar(row["IoU"])}</td>'
-            + ''.join(f'<td>{_percent(row[key])}</td>' for key in ('F1', 'precision', 'recall'))
-            + f'<td>{_percent(row["truth_pixels"] / total)}</td></tr>'
+            + ''.join(f'<td>{percent(row[key])}</td>' for key in ('F1', 'precision', 'recall'))
+            + f'<td>{percent(row["truth_pixels"] / total)}</td></tr>'
         )
     head = '<tr><th scope="col">class</th><th scope="col" class="bar">IoU</th>' + ''.join(
         f'<th scope="col">{name}</th>' for name in ('F1', 'precision', 'recall', 'share of truth')) + '</tr>'
@@ -215,7 +219,7 @@ def _gallery_section(run: Run, folder: Path, limit: int) -> list[Section]:
     for stem, kind in chosen:
         about = [kind] if kind else []
         if stem in scored:
-            about.append(f'mIoU {_percent(scored[stem])}')
+            about.append(f'mIoU {percent(scored[stem])}')
         caption = f'{stem} ({", ".join(about)})' if about else stem
         items.append(_picture(embed_picture(files[stem], 1600), f'prediction for {stem}', caption))
     note = f'<p class="note">{len(chosen)} of {len(files)} pictures.</p>' if len(files) > len(chosen) else ''
@@ -243,7 +247,7 @@ def _sample_section(run: Run) -> list[Section]:
 
     def table(title: str, some: Iterable[Mapping[str, Any]]) -> str:
         body = ''.join(f'<tr><th scope="row">{_text(str(row["sample_id"]))}</th><td class="bar">{_bar(row["mIoU"])}'
-                       f'</td><td>{_percent(row["OA"])}</td></tr>' for row in some)
+                       f'</td><td>{percent(row["OA"])}</td></tr>' for row in some)
         return (f'<div class="scroll"><table><thead><tr><th scope="col">{title}</th><th scope="col" class="bar">mIoU'
                 f'</th><th scope="col">accuracy</th></tr></thead><tbody>{body}</tbody></table></div>')
 
@@ -277,7 +281,7 @@ def _data_section(path: Path) -> list[Section]:
         total = sum(pixels[split])
         parts = ''.join(
             f'<span style="width:{100 * count / total:.3f}%;background:rgb{tuple(palette[i])}" '
-            f'title="{_text(classes[i])}: {_percent(count / total)}"></span>'
+            f'title="{_text(classes[i])}: {percent(count / total)}"></span>'
             for i, count in enumerate(pixels[split]) if count) if total else ''
         groups = len({str(item.get('group')) for item in splits[split]})
         rows.append(f'<tr><th scope="row">{_text(split)}</th><td>{len(splits[split]):,}</td><td>{groups:,}</td>'
@@ -326,7 +330,7 @@ def _bar(value: float) -> str:
         return '<span class="none">–</span>'
     width = 100 * min(max(value, 0), 1)
     return (f'<span class="track"><span style="width:{width:.1f}%"></span></span>'
-            f'<span class="number">{_percent(value)}</span>')
+            f'<span class="number">{percent(value)}</span>')
 
 
 def _picture(uri: str, alt: str, caption: str = '', width: int | None = None) -> str:
@@ -337,10 +341,6 @@ def _picture(uri: str, alt: str, caption: str = '', width: int | None = None) ->
 
 def _data_uri(data: bytes, kind: str) -> str:
     return f'data:image/{kind};base64,{base64.b64encode(data).decode("ascii")}'
-
-
-def _percent(value: float) -> str:
-    return '–' if math.isnan(value) else f'{100 * value:.1f} %'
 
 
 def _text(value: str) -> str:

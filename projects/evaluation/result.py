@@ -9,7 +9,7 @@ import numpy as np
 
 from projects.evaluation.calibration import Calibration
 from projects.evaluation.confusion import Scores, scores
-from projects.evaluation.tables import text_table
+from projects.evaluation.tables import percent, text_table
 
 
 @dataclass
@@ -20,6 +20,7 @@ class SampleResult:
     confusion: np.ndarray  # (C, C) int64
     calibration: Calibration | None = None
     img_path: str | None = None
+    missed: np.ndarray | None = None  # (C,) int64 labelled pixels without a prediction that count as wrong
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Evaluation:
     palette: tuple[tuple[int, int, int], ...] | None = None
     background: int | None = None
     ignore_index: int | None = 255
+    missed: np.ndarray | None = None  # (C,) int64, as of SampleResult; None where there is none
 
     @classmethod
     def from_samples(
@@ -51,30 +53,37 @@ class Evaluation:
         """Add up samples. Calibration is kept only when every sample has it."""
         samples = sorted(samples, key=lambda sample: sample.sample_id)
         number = len(classes)
-        confusion = np.zeros((number, number), np.int64)
+        confusion, missed = np.zeros((number, number), np.int64), np.zeros(number, np.int64)
         calibration = Calibration()
         rows = []
         for sample in samples:
             confusion += sample.confusion
+            if sample.missed is not None:
+                missed += sample.missed
             if calibration is not None:
                 calibration = calibration + sample.calibration if sample.calibration is not None else None
-            own = scores(sample.confusion, classes, background)
+            own = scores(sample.confusion, classes, background, sample.missed)
             rows.append({
                 'sample_id': sample.sample_id, 'mIoU': own.mean_iou, 'OA': own.overall_accuracy,
-                'pixels': int(sample.confusion.sum()), 'img_path': sample.img_path,
+                'pixels': int(own.truth_pixels.sum()), 'img_path': sample.img_path,
             })
         rows.sort(key=lambda row: (math.isnan(row['mIoU']), row['mIoU'], row['sample_id']))  # unscored ones last
         return cls(
             classes=tuple(classes), confusion=confusion, samples=rows,
             calibration=calibration if samples else None,
             palette=tuple(tuple(int(v) for v in colour) for colour in palette) if palette is not None else None,
-            background=background, ignore_index=ignore_index,
+            background=background, ignore_index=ignore_index, missed=missed if missed.any() else None,
         )
 
     @property
     def scores(self) -> Scores:
-        """All scores of the summed confusion matrix."""
-        return scores(self.confusion, self.classes, self.background)
+        """All scores of the summed confusion matrix and the missed pixels."""
+        return scores(self.confusion, self.classes, self.background, self.missed)
+
+    @property
+    def pixels(self) -> int:
+        """Number of labelled pixels that count."""
+        return int(self.confusion.sum()) + (int(self.missed.sum()) if self.missed is not None else 0)
 
     def summary(self) -> dict[str, float]:
         """Return the scalar scores (fractions 0..1), with ``ECE`` where confidences were seen."""
@@ -94,12 +103,12 @@ class Evaluation:
     def text(self) -> str:
         """Return the per-class table and the summary as plain text for a log or a terminal."""
         rows = [
-            [row['class'], *(_percent(row[name]) for name in ('IoU', 'F1', 'precision', 'recall')),
+            [row['class'], *(percent(row[name], 2, '') for name in ('IoU', 'F1', 'precision', 'recall')),
              f"{row['truth_pixels']:,}"]
             for row in self.scores.per_class()
         ]
         table = text_table(['class', 'IoU %', 'F1 %', 'precision %', 'recall %', 'pixels'], rows)
-        line = '  '.join(f'{name} {_percent(value)}' for name, value in self.summary().items())
+        line = '  '.join(f'{name} {percent(value, 2, "")}' for name, value in self.summary().items())
         return f'{table}\n{line}'
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,8 +121,9 @@ class Evaluation:
             'background': self.background,
             'ignore_index': self.ignore_index,
             'samples': len(self.samples),
-            'pixels': int(self.confusion.sum()),
+            'pixels': self.pixels,
             'confusion': self.confusion.tolist(),
+            'missed': self.missed.tolist() if self.missed is not None else None,
             'calibration': self.calibration.to_dict() if self.calibration is not None else None,
         }
 
@@ -121,14 +131,11 @@ class Evaluation:
     def from_dict(cls, value: Mapping[str, Any], samples: Sequence[dict[str, Any]] = ()) -> 'Evaluation':
         """Rebuild what :meth:`to_dict` gave, with the rows of ``samples.json``."""
         palette = value.get('palette')
-        calibration = value.get('calibration')
+        calibration, missed = value.get('calibration'), value.get('missed')
         return cls(
             classes=tuple(value['classes']), confusion=np.array(value['confusion'], np.int64), samples=list(samples),
             calibration=Calibration.from_dict(calibration) if calibration else None,
             palette=tuple(tuple(colour) for colour in palette) if palette else None,
             background=value.get('background'), ignore_index=value.get('ignore_index'),
+            missed=np.array(missed, np.int64) if missed else None,
         )
-
-
-def _percent(value: float) -> str:
-    return '-' if math.isnan(value) else f'{100 * value:.2f}'

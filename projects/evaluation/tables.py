@@ -40,6 +40,11 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return '\n'.join([line(header), '  '.join('-' * width for width in widths), *(line(row) for row in rows)])
 
 
+def percent(share: float, decimals: int = 1, unit: str = ' %') -> str:
+    """Write a share 0..1 in percent; a dash for NaN."""
+    return '–' if math.isnan(share) else f'{100 * share:.{decimals}f}{unit}'
+
+
 def plain(value: Any) -> Any:
     """Return ``value`` with every NaN and infinity replaced by None, since JSON knows neither."""
     if isinstance(value, dict):

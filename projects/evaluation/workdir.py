@@ -12,6 +12,8 @@ from projects.evaluation.curves import TIMESTAMP, Curves, read_curves
 from projects.evaluation.folder import read_evaluation
 from projects.evaluation.result import Evaluation
 
+TRAINS = 'Checkpoints will be saved to'  # MMEngine's CheckpointHook at the start of a training, never of a test
+CHECKPOINT = re.compile(r'iter_(\d+)\.pth\s*$')
 LOG_TIME = re.compile(r'^(\d{4}/\d{2}/\d{2} \d{2}:\d{2}:\d{2}) - ')
 
 
@@ -55,14 +57,14 @@ def _facts(work_dir: Path, configs: list[Path], curves: Curves) -> list[tuple[st
     starts = sorted(path for path in work_dir.iterdir() if TIMESTAMP.match(path.name))
     if starts:
         facts.append(('Started', datetime.strptime(starts[0].name, '%Y%m%d_%H%M%S').strftime('%Y-%m-%d %H:%M')))
-    seconds = [length for path in starts if (path / 'vis_data' / 'scalars.json').is_file()
+    iterations = _iterations(work_dir, curves)
+    seconds = [length for path in starts if _trains(path)
                and (length := _duration(path / f'{path.name}.log')) is not None]
-    if seconds and curves.train:
+    if seconds and iterations:
         text = str(timedelta(seconds=round(sum(seconds))))
         facts.append(('Duration', text + (f' in {len(seconds)} starts' if len(seconds) > 1 else '')))
-    steps = [points[-1][0] for points in curves.train.values() if points]
-    if steps:
-        facts.append(('Iterations', f'{max(steps):,}'))
+    if iterations:
+        facts.append(('Iterations', f'{iterations:,}'))
     if times := [value for _, value in curves.train.get('time', [])]:
         facts.append(('Seconds per iteration', f'{sorted(times)[len(times) // 2]:.3f}'))
     if memory := [value for _, value in curves.train.get('memory', [])]:
@@ -75,6 +77,22 @@ def _facts(work_dir: Path, configs: list[Path], curves: Curves) -> list[tuple[st
     if commit := _commit():
         facts.append(('Code at this report', commit))
     return facts
+
+
+def _iterations(work_dir: Path, curves: Curves) -> int:
+    """How far the run came, 0 where nothing tells: the last lines are often between two logged ones."""
+    steps = [points[-1][0] for series in (curves.train, curves.validation) for points in series.values() if points]
+    pointer = work_dir / 'last_checkpoint'
+    if pointer.is_file() and (match := CHECKPOINT.search(pointer.read_text(encoding='utf-8', errors='replace'))):
+        steps.append(int(match.group(1)))
+    return max(steps, default=0)
+
+
+def _trains(start: Path) -> bool:
+    """Say whether a start was a training: it logged scalars, or was too short to but has announced checkpoints."""
+    log = start / f'{start.name}.log'
+    return (start / 'vis_data' / 'scalars.json').is_file() or (
+        log.is_file() and TRAINS in log.read_text(encoding='utf-8', errors='replace'))
 
 
 def _duration(log: Path) -> float | None:

@@ -27,7 +27,7 @@ class Taxonomy:
         name: Short name, for messages only; it is no part of :attr:`hash`.
         classes: Class names; the position is the class id.
         palette: One (red, green, blue) triple, each 0..255, a class.
-        ignore_index: Label that is no class and never counts. Default 255.
+        ignore_index: Label that is no class and never counts: 255, as in head, losses and metric.
         background: Id of the class left out of "mIoU without background", or None. Default 0.
         file_values: Value that each class has in the label files of the source, where it is not the class id
             (LoveDA counts from 1). Default: the class ids.
@@ -60,8 +60,9 @@ class Taxonomy:
             raise UserError(f'{where}: palette must have {count} colours, one a class, found {len(self.palette)}')
         if any(len(colour) != 3 or not all(0 <= value <= 255 for value in colour) for colour in self.palette):
             raise UserError(f'{where}: palette must hold (red, green, blue) in 0..255, found {self.palette}')
-        if not count <= self.ignore_index <= 255:
-            raise UserError(f'{where}: ignore_index must be no class id and at most 255, found {self.ignore_index}')
+        if self.ignore_index != 255:
+            raise UserError(f'{where}: ignore_index must be 255, found {self.ignore_index} (values of label files that '
+                            'mean "not labelled" belong in no_data)')
         if self.background is not None and not 0 <= self.background < count:
             raise UserError(f'{where}: background must be a class id below {count}, found {self.background}')
         values = (*self.values, *self.no_data)
@@ -422,6 +423,9 @@ def get_remap(
         name for old, new, name in REMAPS if TAXONOMIES[old].hash == source.hash and TAXONOMIES[new].hash == target.hash
     )
     where = f'remap {source.name}->{target.name}'
+    if source.hash == target.hash and variant not in variants:
+        raise UserError(f'{where}: the taxonomies are equal, so the identity is used: leave remap out (None), found '
+                        f'{variant!r}')
     if not variants:
         raise UserError(f'{where}: there is none; give one as a dict of class names')
     if variant is None:
@@ -450,10 +454,19 @@ class LabelReader:
     Args:
         source: Taxonomy that the files are labelled with.
         remap: Map from `source` to the target taxonomy.
+        band: Band of a GeoTIFF of several bands that holds the labels, from 1.
+
+    Raises:
+        UserError: the band is below 1.
     """
 
     source: Taxonomy
     remap: Remap
+    band: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.band is not None and self.band < 1:
+            raise UserError(f'mask band: expected a number from 1 on, found {self.band}')
 
     @property
     def target(self) -> Taxonomy:

@@ -50,9 +50,9 @@ class MergedViewsTTA(BaseTTAModel):
     """
 
     def __init__(self, merge: str = 'prob', **kwargs) -> None:
-        super().__init__(**kwargs)
         if merge not in MERGES:
             raise UserError(f'tta_model.merge: expected one of {", ".join(MERGES)}, found {merge!r}')
+        super().__init__(**kwargs)
         self.merge = merge
 
     def merge_preds(self, data_samples_list: list[list[SegDataSample]]) -> list[SegDataSample]:

@@ -57,6 +57,11 @@ def test_a_reference_to_nothing_and_a_circle(config):
     ('model.loss_decode.1.loss_weight', 1, 'is a list of 1'),
     ('model.loss_decode.first.loss_weight', 1, 'is a list of 1'),
     ('train_cfg.max_iters.x', 1, 'it has no key'),
+    ('train_cfg.max_itres', 1, 'did you mean max_iters?'),
+    ('train_cfg.max_iters', 'abc', "expected a number like 10, found 'abc'"),
+    ('optim_wrapper.clip_grad', 'dict(max_norm=1)', 'it is a dict'),
+    ('param_scheduler.0.end.x', 1, 'set train_cfg.max_iters.x instead'),
+    ('param_scheduler.-1.end', 1, 'is a list of 1'),
 ])
 def test_an_unknown_option_is_refused(config, option, value, hint):
     assert hint in refused(config, {option: value})
@@ -77,6 +82,42 @@ def test_an_unknown_type_argument_or_key_is_refused(config):
     assert "FCNHead takes no 'in_chanels'; did you mean in_channels?" in refused(config)
     config.write_text(TEXT.replace('optim_wrapper =', 'optim_wraper ='))
     assert 'unknown key optim_wraper; did you mean optim_wrapper?' in refused(config)
+
+
+@pytest.mark.parametrize('line, hint', [
+    ('num_clases = 4', 'unknown key num_clases; did you mean num_classes?'),
+    ('resum = True', 'unknown key resum; did you mean resume?'),
+    ('train_cfg = dict(max_itres=3)', "train_cfg.max_itres: it takes no 'max_itres'; did you mean max_iters?"),
+    ('train_dataloader = dict(batch_sizee=3)', 'did you mean batch_size?'),
+    ('env_cfg = dict(cudnn_benchmrk=True)', 'did you mean cudnn_benchmark?'),
+    ('precision = dict(cpu=dict(ampp=True))', 'did you mean amp?'),
+    ('randomness = dict(sed=3)', 'did you mean seed?'),
+    ('log_processor = dict(windw_size=3)', 'did you mean window_size?'),
+    ("default_hooks = dict(chekpoint=dict(type='CheckpointHook'))", 'did you mean checkpoint?'),
+    ('optim_wrapper = dict(clip_grad=dict(max_nrm=1.0))', 'did you mean max_norm?'),
+    ("model = dict(init_cfg=dict(type='Pretrained', checkpoint='a.pth'))", 'PretrainedFile'),
+    ("data_root = '${num_classes}/train'", "expected a reference '${path}' alone"),
+])
+def test_a_misspelled_line_of_a_child_is_refused(config, tmp_path, line, hint):
+    child = tmp_path / 'child.py'
+    child.write_text(f"_base_ = './config.py'\n{line}\n")
+    assert hint in refused(child)
+
+
+@pytest.mark.parametrize('option, value', [
+    ('optim_wrapper.paramwise_cfg.layer_decay', 0.9), ('train_cfg.val_begin', 2), ('log_processor.window_size', 5),
+    ('train_dataloader.pin_memory', True), ('optim_wrapper.clip_grad.norm_type', 1), ('auto_scale_lr.enable', True),
+    ('randomness.seed', 3)])
+def test_what_mmengine_takes_may_be_set(config, option, value):
+    found = load_config(config, {option: value})
+    for key in option.split('.'):
+        found = found[key]
+    assert found == value
+
+
+def test_helper_variables_and_norms_are_in_order(config):
+    config.write_text(TEXT + "crop = 3\nbackbone_norm_cfg = dict(type='LN', requires_grad=True)\n")
+    load_config(config)
 
 
 def test_files_that_cannot_be_read(config, tmp_path):

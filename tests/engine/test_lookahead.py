@@ -7,6 +7,7 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
+from projects.engine.errors import UserError
 from projects.engine.lookahead import Lookahead
 
 SGD = dict(type='SGD')
@@ -72,5 +73,5 @@ def test_it_builds_from_a_config():
 
 @pytest.mark.parametrize('bad', [dict(k=0), dict(alpha=0.0), dict(alpha=1.5)])
 def test_settings_out_of_range(bad):
-    with pytest.raises(ValueError, match='Lookahead'):
+    with pytest.raises(UserError, match='Lookahead'):
         Lookahead([nn.Parameter(torch.ones(1))], SGD, lr=1.0, **bad)

@@ -28,6 +28,13 @@ def test_the_config_decides_and_amp_overrides():
     assert forced.optim_wrapper.type == 'BFloat16OptimWrapper'
 
 
+def test_what_belongs_to_another_wrapper_is_dropped():
+    cfg = config(amp=False)
+    cfg.optim_wrapper = dict(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16', clip_grad=dict(max_norm=1))
+    apply_precision(cfg, CPU)
+    assert cfg.optim_wrapper == dict(type='OptimWrapper', clip_grad=dict(max_norm=1))
+
+
 def test_an_unknown_lever_is_refused():
     with pytest.raises(UserError, match='precision.cpu.chanels_last'):
         apply_precision(config(chanels_last=True), CPU)

@@ -147,3 +147,15 @@ def test_scores_refuse_what_is_no_count_matrix():
         scores(np.zeros((2, 2)), ['a', 'b'])
     with pytest.raises(ValueError, match='background = 2'):
         scores(np.zeros((2, 2), np.int64), ['a', 'b'], background=2)
+    with pytest.raises(ValueError, match='missed'):
+        scores(np.zeros((2, 2), np.int64), ['a', 'b'], missed=np.zeros(3, np.int64))
+
+
+def test_missed_pixels_are_misses_and_no_false_alarms():
+    many = 2**40  # beyond float32 and int32
+    result = scores(np.array([[many, 0], [0, 3]]), ['a', 'b'], missed=np.array([many + 1, 0]))
+    assert result.truth_pixels.tolist() == [2 * many + 1, 3]
+    assert result.predicted_pixels.tolist() == [many, 3]
+    assert result.precision.tolist() == [1, 1]
+    assert result.iou[0] == result.recall[0] == many / (2 * many + 1)
+    assert result.overall_accuracy == (many + 3) / (2 * many + 4)

@@ -2,7 +2,9 @@
 
 import json
 
-from projects.evaluation.curves import read_curves
+import pytest
+
+from projects.evaluation.curves import Curves, read_curves
 from projects.evaluation.plots import plot_curves, png_bytes
 
 
@@ -50,6 +52,17 @@ def test_nan_scores_are_read_and_not_drawn(tmp_path):
     curves = read_curves(tmp_path)
     assert len(curves.validation['mIoU']) == 1
     assert png_bytes(plot_curves(curves)).startswith(b'\x89PNG')
+
+
+@pytest.mark.parametrize('best', [0, 1, 2])
+def test_the_label_of_the_best_score_lies_inside_the_axes(best):
+    points = [(step, 0.164 if step == 10 * (best + 1) else 0.05) for step in (10, 20, 30)]
+    figure = plot_curves(Curves(validation={'mIoU': points}), title='')
+    png_bytes(figure)
+    axes = figure.axes[0]
+    label, = [text for text in axes.texts if text.get_text() == 'best 0.164']
+    box, frame = label.get_window_extent(), axes.get_window_extent()
+    assert frame.x0 < box.x0 and box.x1 < frame.x1
 
 
 def test_without_scalars_there_are_no_curves(tmp_path):

@@ -149,7 +149,7 @@ def test_number_of_pictures_is_limited(tmp_path, images):
 
 
 def test_a_failed_drawing_is_logged_and_ends_nothing(tmp_path, images, monkeypatch, caplog):
-    def broken(*_):
+    def broken(*_, **__):
         raise OSError('No space left on device')
 
     monkeypatch.setattr(folder_module, 'plot_confusion', broken)

@@ -15,6 +15,7 @@ from projects.evaluation.calibration import Calibration
 from projects.evaluation.folder import write_evaluation
 from projects.evaluation.report import _choose, embed_picture, write_report
 from projects.evaluation.result import Evaluation, SampleResult
+from projects.evaluation.workdir import read_run
 
 EVIL = '<script>alert("x")</script>'
 
@@ -113,6 +114,7 @@ def test_scores_are_those_of_the_test(tmp_path, work_dir):
     write_report(work_dir, tmp_path / 'r.html', title='Title <b>')
     text = (tmp_path / 'r.html').read_text()
     # summed confusion: [[255, 18], [27, 300]]
+    assert 'over the classes that occur in truth or prediction' in text
     assert re.search(r'mean IoU</span><span class="value">86\.0 %', text)  # (255/300 + 300/345) / 2 = 0.8598
     assert '<title>Title &lt;b&gt;</title>' in text
 
@@ -126,6 +128,37 @@ def test_a_training_alone_and_a_test_alone(tmp_path, work_dir):
     (tmp_path / 'kept').rename(other / 'evaluation')
     write_report(other, tmp_path / 'test.html')
     assert 'id="curves"' not in (tmp_path / 'test.html').read_text()
+
+
+def test_iterations_are_the_furthest_that_anything_tells(work_dir):
+    assert dict(read_run(work_dir).facts)['Iterations'] == '20'
+    scalars = work_dir / '20250101_110000' / 'vis_data' / 'scalars.json'
+    scalars.write_text(scalars.read_text() + json.dumps({'mIoU': 0.5, 'step': 25}) + '\n')
+    assert dict(read_run(work_dir).facts)['Iterations'] == '25'
+    (work_dir / 'last_checkpoint').write_text('/elsewhere/iter_1207.pth')
+    assert dict(read_run(work_dir).facts)['Iterations'] == '1,207'
+    (work_dir / 'last_checkpoint').write_text('/elsewhere/epoch_3000.pth')
+    assert dict(read_run(work_dir).facts)['Iterations'] == '25'
+
+
+def test_a_training_too_short_to_log_has_iterations_and_duration(work_dir):
+    for path in work_dir.glob('*/vis_data/scalars.json'):
+        path.unlink()
+    assert not {'Iterations', 'Duration'} & set(dict(read_run(work_dir).facts))  # only tests, as far as one can tell
+    (work_dir / 'last_checkpoint').write_text('/elsewhere/iter_8.pth')
+    log = work_dir / '20250101_100000' / '20250101_100000.log'
+    log.write_text(log.read_text().replace('end', 'Checkpoints will be saved to /elsewhere.'))
+    facts = dict(read_run(work_dir).facts)
+    assert (facts['Iterations'], facts['Duration']) == ('8', '0:02:05')  # of the training, not of the later test
+
+
+def test_pixels_without_a_prediction_are_told(tmp_path):
+    sample = SampleResult('a', np.array([[6, 2], [0, 4]]), missed=np.array([8, 0]))
+    write_evaluation(Evaluation.from_samples([sample], ['ground', 'roof']), tmp_path / 'evaluation' / 'test')
+    write_report(tmp_path, tmp_path / 'r.html')
+    text = (tmp_path / 'r.html').read_text()
+    assert '20 labelled pixels · 8 of them without a prediction, counted as wrong' in text
+    assert '2 px, 12.5 % of its truth' in text
 
 
 def test_choice_of_pictures():

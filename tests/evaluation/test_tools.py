@@ -5,7 +5,11 @@ import json
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 from PIL import Image
+
+from projects.evaluation.folder import read_evaluation
 
 
 def load(repository, name):
@@ -112,10 +116,89 @@ def test_bad_masks_are_one_line_and_status_2(call, folders, what, parts):
 
 @pytest.mark.parametrize('arguments', [
     ['--classes', 'a,a'], ['--num-classes', 0], ['--taxonomy', 'landcover7'],
-    ['--num-classes', 3, '--background', 3]])
+    ['--num-classes', 3, '--background', 3], ['--num-classes', 3, '--raw-truth'],
+    ['--taxonomy', 'loveda', '--raw-truth', '--ignore-index', 9]])
 def test_bad_options(call, folders, arguments):
     status, _, error = call('score_masks', '--pred-dir', folders[0], '--gt-dir', folders[1], *arguments)
     assert status == 2 and error.count('\n') == 1
+
+
+def save_tiff(path, labels, crs='EPSG:2154', corner=(600_000, 6_800_000)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = np.array(labels, np.uint8)
+    place = Affine(1, 0, corner[0], 0, -1, corner[1])
+    with rasterio.open(path, 'w', 'GTiff', labels.shape[1], labels.shape[0], 1, crs, place, labels.dtype) as target:
+        target.write(labels, 1)
+
+
+@pytest.mark.parametrize(('place', 'difference'), [
+    ({'crs': 'EPSG:2154'}, None),
+    ({'crs': 'EPSG:32631'}, 'CRS EPSG:32631 instead of EPSG:2154'),
+    ({'corner': (600_010, 6_800_000)}, 'upper-left corner off by x +10'),
+])
+def test_masks_of_another_place_are_refused(call, tmp_path, place, difference):
+    save_tiff(tmp_path / 'truth' / 'a.tif', [[0, 1], [1, 1]])
+    save_tiff(tmp_path / 'prediction' / 'a.tif', [[0, 1], [1, 1]], **place)
+    status, text, error = call('score_masks', '--pred-dir', tmp_path / 'prediction', '--gt-dir', tmp_path / 'truth',
+                               '--num-classes', 2)
+    if difference is None:
+        assert status == 0 and 'OA 100.00' in text
+    else:
+        assert status == 2 and difference in error and 'prediction/a.tif' in error and 'truth/a.tif' in error
+
+
+@pytest.fixture
+def gaps(tmp_path):
+    """Nine labelled pixels, of which three (one of class 0, two of class 1) are not predicted."""
+    save(tmp_path / 'truth' / 'a.png', [[0, 0, 0, 1, 1], [1, 1, 1, 2, 255]])
+    save(tmp_path / 'prediction' / 'a.png', [[0, 1, 255, 255, 255], [1, 1, 1, 2, 255]])
+    return '--pred-dir', tmp_path / 'prediction', '--gt-dir', tmp_path / 'truth', '--num-classes', 3
+
+
+def test_unpredicted_pixels_are_an_error_that_names_the_option(call, gaps):
+    status, _, error = call('score_masks', *gaps)
+    assert status == 2 and error.count('\n') == 1
+    assert 'prediction/a.png' in error and '3 labelled pixels are not predicted (255)' in error
+    assert '--unpredicted miss' in error and '--unpredicted skip' in error
+
+
+@pytest.mark.parametrize(('rule', 'accuracy', 'iou', 'truth_pixels', 'missed'), [
+    ('miss', 5 / 9, [1 / 3, 3 / 6, 1], [3, 5, 1], [1, 2, 0]),
+    ('skip', 5 / 6, [1 / 2, 3 / 4, 1], [2, 3, 1], None),
+])
+def test_unpredicted_pixels_as_misses_or_left_out(call, gaps, tmp_path, rule, accuracy, iou, truth_pixels, missed):
+    status, text, _ = call('score_masks', *gaps, '--unpredicted', rule, '--out', tmp_path / 'out')
+    assert status == 0 and 'not predicted: 3, ' in text
+    value = json.loads((tmp_path / 'out' / 'scores.json').read_text())
+    assert value['confusion'] == [[1, 1, 0], [0, 3, 0], [0, 0, 1]]
+    assert value['missed'] == missed
+    assert value['scores']['OA'] == pytest.approx(accuracy)
+    assert [row['IoU'] for row in value['per_class']] == pytest.approx(iou)
+    assert [row['truth_pixels'] for row in value['per_class']] == truth_pixels
+    assert [row['predicted_pixels'] for row in value['per_class']] == [1, 4, 1]
+    assert value['pixels'] == sum(truth_pixels)
+    assert (value['unpredicted'], value['unpredicted_pixels']) == (rule, 3)
+    evaluation, facts = read_evaluation(tmp_path / 'out')
+    assert evaluation.summary()['OA'] == pytest.approx(accuracy) and facts['unpredicted'] == rule
+
+
+def test_unpredicted_pixels_do_not_hide_a_foreign_true_label(call, gaps, tmp_path):
+    save(tmp_path / 'truth' / 'a.png', [[0, 0, 9, 1, 1], [1, 1, 1, 2, 255]])
+    status, _, error = call('score_masks', *gaps, '--unpredicted', 'skip')
+    assert status == 2 and 'the truth holds labels outside 0..2: 9 (1 px)' in error
+
+
+def test_raw_truth_is_read_by_the_taxonomy(call, tmp_path):
+    folders = '--pred-dir', tmp_path / 'prediction', '--gt-dir', tmp_path / 'truth'
+    save(tmp_path / 'truth' / 'a.png', [[0, 1, 2, 7]])  # LoveDA: 0 is no label, 7 is agriculture
+    save(tmp_path / 'prediction' / 'a.png', [[3, 0, 1, 6]])
+    status, text, _ = call('score_masks', *folders, '--taxonomy', 'loveda', '--raw-truth')
+    assert status == 0 and 'OA 100.00' in text
+    status, _, error = call('score_masks', *folders, '--taxonomy', 'loveda')
+    assert status == 2 and 'the truth holds labels outside 0..6: 7 (1 px)' in error
+    save(tmp_path / 'truth' / 'a.png', [[0, 1, 2, 8]])
+    status, _, error = call('score_masks', *folders, '--taxonomy', 'loveda', '--raw-truth')
+    assert status == 2 and 'truth/a.png' in error and '8 (1 px)' in error
 
 
 def test_missing_folder(call, tmp_path):

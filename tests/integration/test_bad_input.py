@@ -75,6 +75,7 @@ def test_prepare_refuses_an_empty_folder(tool, source):
     (['CONFIG', '--cfg-options', 'load_from=/nothing.pth'], 'no such file'),
     (['CONFIG', '--resume', '/nothing.pth'], 'no such file'),
     (['CONFIG', '--cfg-options', 'data_root=/nothing'], '/nothing'),
+    (['CONFIG', '--cfg-options', 'num_classes=7'], 'num_classes: expected 6'),
 ])
 def test_train_refuses(tool, config, tmp_path, arguments, hint):
     arguments = [str(config) if argument == 'CONFIG' else argument for argument in arguments]

@@ -75,6 +75,15 @@ def test_openearthmap_names_listed_files_that_are_missing(tmp_path):
     assert problems == [f'{tmp_path}/aachen/images/aachen_7.tif: listed in train.txt but missing']
 
 
+def test_a_missing_tile_does_not_hide_behind_another(tmp_path):
+    write_image(tmp_path / 'aachen/images/aachen_12.tif')  # without a label: the problem names aachen_12
+    (tmp_path / 'train.txt').write_text('aachen_1.tif\naachen_12.tif\n')
+    assert list_samples(tmp_path, 'openearthmap').problems == [
+        f'{tmp_path}/aachen/images/aachen_12.tif: image without a mask in {tmp_path}/aachen/labels',
+        f'{tmp_path}/aachen/images/aachen_1.tif: listed in train.txt but missing',
+    ]
+
+
 def test_loveda_layout(tmp_path):
     write_image(tmp_path / 'Train/Urban/images_png/1366.png')
     write_mask(tmp_path / 'Train/Urban/masks_png/1366.png', np.arange(40) % 8)
@@ -153,6 +162,111 @@ def test_widowed_files_are_named(tmp_path):
     ]
     with pytest.raises(UserError, match=r'2 files do not fit: .*b\.png.*c\.png'):
         LandCoverDataset(tmp_path, 'all', LOAD, 'folder')
+
+
+def test_images_that_are_not_read_are_named(tmp_path):
+    folder(tmp_path, 1)
+    for name in ('images/b.bmp', 'masks/more/c.png'):
+        write_image(tmp_path / name)
+    (tmp_path / 'images/a0.pgw').write_text('')
+    (tmp_path / 'images/notes').mkdir()
+    problems = list_samples(tmp_path, 'folder').problems
+    assert problems == [
+        f'{tmp_path}/images/b.bmp: .bmp is not read, expected one of .png, .jpg, .jpeg, .tif, .tiff',
+        f'{tmp_path}/masks/more: a folder among the files: the images in it are not read',
+    ]
+
+
+def write_tif(path: Path, values: np.ndarray, left: float = 700000, **profile) -> None:
+    """Write (bands, H, W) with pixels of 1 m."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count, height, width = values.shape
+    place = dict(crs='EPSG:2154', transform=rasterio.transform.from_origin(left, 6600000, 1, 1))
+    with rasterio.open(
+        path, 'w', driver='GTiff', width=width, height=height, count=count, dtype=values.dtype, **place, **profile
+    ) as file:
+        file.write(values)
+
+
+def pixels(bands: int = 3, dtype: str = 'uint8') -> np.ndarray:
+    return np.random.default_rng(0).integers(1, 255, (bands, 40, 40)).astype(dtype)
+
+
+def load(root: Path, **options) -> np.ndarray:
+    return LandCoverDataset(root, 'all', LOAD, 'folder', **options)[0]['gt_seg_map']
+
+
+def test_misaligned_geotiffs_of_equal_size_are_refused(tmp_path):
+    write_tif(tmp_path / 'images/a.tif', pixels())
+    write_tif(tmp_path / 'masks/a.tif', np.ones((1, 40, 40), np.uint8), left=700015)
+    with pytest.raises(UserError, match=r'masks/a.tif: does not lie on .*images/a.tif: .*off by x \+15'):
+        load(tmp_path)
+
+
+def test_nodata_of_image_and_mask_is_ignored(tmp_path):
+    image, mask = pixels(), np.ones((1, 40, 40), np.int16)
+    image[:, :5] = 0
+    image[0, 20] = 0  # one band of three: data
+    mask[..., :3] = -9999
+    write_tif(tmp_path / 'images/a.tif', image, nodata=0)
+    write_tif(tmp_path / 'masks/a.tif', mask, nodata=-9999)
+    expected = np.ones((40, 40), np.uint8)
+    expected[:5] = expected[:, :3] = 255
+    assert (load(tmp_path) == expected).all()
+
+
+@pytest.mark.parametrize('dtype, nodata', [('float32', np.nan), ('uint16', 65535), ('int8', -1), ('uint8', 99)])
+def test_nodata_of_masks_of_any_type(tmp_path, dtype, nodata):
+    write_image(tmp_path / 'images/a.png')
+    mask = np.ones((1, 40, 40), dtype)
+    mask[0, 0] = nodata
+    write_tif(tmp_path / 'masks/a.tif', mask, nodata=nodata)
+    assert (load(tmp_path)[0] == 255).all() and (load(tmp_path)[1:] == 1).all()
+    mask[0, 3, 3] = 120
+    write_tif(tmp_path / 'masks/a.tif', mask, nodata=nodata)
+    with pytest.raises(UserError, match=r'a\.tif: labels outside .*found 120 \(1 px\)'):
+        load(tmp_path)
+
+
+def test_nodata_value_that_is_a_class_stays_one(tmp_path):
+    write_image(tmp_path / 'images/a.png')
+    write_tif(tmp_path / 'masks/a.tif', np.zeros((1, 40, 40), np.uint8), nodata=0)
+    assert (load(tmp_path) == 0).all()
+
+
+def test_alpha_of_zero_is_ignored_and_infrared_is_no_alpha(tmp_path):
+    image = np.moveaxis(pixels(4), 0, -1).copy()
+    image[..., 3] = 255
+    image[:7, :, 3] = 0
+    (tmp_path / 'images').mkdir()
+    Image.fromarray(image, 'RGBA').save(tmp_path / 'images/a.png')
+    write_mask(tmp_path / 'masks/a.png', 2)
+    assert (load(tmp_path)[:7] == 255).all() and (load(tmp_path)[7:] == 2).all()
+    (tmp_path / 'images/a.png').unlink()
+    infrared = pixels(4)
+    infrared[3, :7] = 0
+    write_tif(tmp_path / 'images/a.tif', infrared, photometric='RGB', alpha='yes')
+    assert (load(tmp_path) == 2).all()
+
+
+def test_ordinary_pictures_are_not_opened_for_nodata(tmp_path, monkeypatch):
+    def refuse(path):
+        raise AssertionError(path)
+
+    monkeypatch.setattr('projects.landcover.data.labels.open_raster', refuse)
+    assert load(folder(tmp_path, 1)).max() == 5
+
+
+def test_mask_band(tmp_path):
+    write_image(tmp_path / 'images/a.png')
+    write_tif(tmp_path / 'masks/a.tif', np.stack([np.full((40, 40), value, np.uint16) for value in (9, 8, 3, 1)]))
+    assert (load(tmp_path, mask_band=3) == 3).all()
+    with pytest.raises(UserError, match='found 4 bands: say which one holds the labels: --mask-band'):
+        load(tmp_path)
+    with pytest.raises(UserError, match=r'a\.tif: mask band 5: the file has 4'):
+        load(tmp_path, mask_band=5)
+    with pytest.raises(UserError, match='mask band: expected a number from 1 on, found 0'):
+        load(tmp_path, mask_band=0)
 
 
 def test_label_outside_the_taxonomy_names_the_file(tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from projects.engine.errors import UserError
@@ -208,6 +209,107 @@ def test_overlapping_tiles_in_two_splits_are_found(tmp_path):
     assert len(check_prepared(tmp_path / 'out').leaks) == 3
 
 
+def with_world_files(root: Path, suffix: str, world: str, step: int = SIZE // 2) -> Path:
+    """Four pictures in a row, overlapping by half, whose place stands in world files only."""
+    folder(root, 'abcd', 1)
+    for index, path in enumerate(sorted((root / 'images').iterdir())):
+        if suffix != '.png':
+            Image.open(path).save(path.with_suffix(suffix))
+            path.unlink()
+        path.with_suffix(world).write_text(f'1\n0\n0\n-1\n{700000 + step * index + 0.5}\n6599999.5\n')
+    return root
+
+
+@pytest.mark.parametrize('suffix, world', [('.tif', '.tfw'), ('.png', '.pgw')])
+@pytest.mark.parametrize('link', [False, True])
+def test_world_files_go_with_their_images(tmp_path, suffix, world, link):
+    source = with_world_files(tmp_path / 'source', suffix, world)
+    assign = {'train': ['a_0', 'b_1'], 'test': ['c_2', 'd_3']}
+    out = tmp_path / 'out'
+    prepare(source, out, Options('folder', assign=assign, allow_leaks=True, link=link))
+    assert (out / f'images/a_0{world}').is_symlink() == link
+    report = check_prepared(out)
+    assert not report.problems and [(leak.a.id, leak.b.id) for leak in report.leaks] == [('b_1', 'c_2')]
+    (out / f'images/b_1{world}').unlink()
+    assert check_prepared(out).problems == [f'{out}/images/b_1{world}: listed in manifest.json but missing']
+
+
+def test_check_misses_a_place_that_the_manifest_knows(tmp_path):
+    out = tmp_path / 'out'
+    prepare(with_world_files(tmp_path / 'source', '.tif', '.tfw', SIZE), out, Options('folder'))
+    manifest = json.loads((out / 'manifest.json').read_text())
+    for item in manifest['items']:
+        for name in item.pop('sidecars'):
+            (out / name).unlink()
+    (out / 'manifest.json').write_text(json.dumps(manifest))
+    problems = check_prepared(out).problems
+    assert len(problems) == 4 and 'a_0.tif: bounds: manifest.json says [700000.0, ' in problems[0]
+    assert problems[0].endswith('the file has none: its place is not known')
+
+
+def test_tiles_of_a_picture_know_their_place(tmp_path):
+    source = with_world_files(tmp_path / 'source', '.png', '.pgw', SIZE)
+    wkt = rasterio.crs.CRS.from_epsg(2154).to_wkt().replace('"', '&quot;')
+    for path in (source / 'images').glob('*.png'):
+        path.with_name(path.name + '.aux.xml').write_text(f'<PAMDataset><SRS>{wkt}</SRS></PAMDataset>')
+    prepare(source, tmp_path / 'out', Options('folder', tile=24))
+    with rasterio.open(tmp_path / 'out/images/b_1_y24_x0.png') as file:
+        assert file.bounds == (700048, 6599952, 700072, 6599976) and file.crs.to_epsg() == 2154
+    assert not check_prepared(tmp_path / 'out').problems
+
+
+def test_cut_geotiffs_keep_names_and_meaning_of_bands(tmp_path):
+    source = tmp_path / 'source'
+    geotiff(source / 'images/a.tif', np.dstack([picture(1), picture(2)[..., :1]]), 0, 0)
+    geotiff(source / 'masks/a.tif', np.zeros((SIZE, SIZE), np.uint8), 0, 0)
+    meaning = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefined)
+    with rasterio.open(source / 'images/a.tif', 'r+') as file:
+        file.descriptions, file.colorinterp = ('r', 'g', 'b', 'nir'), meaning
+    prepare(source, tmp_path / 'out', Options('folder', tile=24))
+    with rasterio.open(tmp_path / 'out/images/a_y0_x24.tif') as file:
+        assert file.descriptions == ('r', 'g', 'b', 'nir') and file.colorinterp == meaning
+    assert not check_prepared(tmp_path / 'out').problems
+
+
+def test_a_tile_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+    source = folder(tmp_path / 'source')
+    monkeypatch.setattr('projects.landcover.data.prepare.cv2.imwrite', lambda *_: False)
+    with pytest.raises(UserError, match='could not be written'):
+        prepare(source, tmp_path / 'out', Options('folder', tile=24, group_regex='^([a-z]+)_', allow_leaks=True))
+    assert not (tmp_path / 'out').exists()
+
+
+def test_pixels_without_data_are_ignored(tmp_path):
+    source = tmp_path / 'source'
+    image = np.maximum(picture(1), 1)
+    image[:8] = 0
+    mask = np.ones((SIZE, SIZE), np.int16)
+    mask[:, :4] = -9999
+    geotiff(source / 'images/a.tif', image, 700000, 6600000)
+    geotiff(source / 'masks/a.tif', mask, 700000, 6600000)
+    for path, nodata in (('images', 0), ('masks', -9999)):
+        with rasterio.open(source / path / 'a.tif', 'r+') as file:
+            file.nodata = nodata
+    expected = np.where(mask == 1, 1, 255)
+    expected[:8] = 255
+    report = prepare(source, tmp_path / 'out', Options('folder', tile=24))
+    items = {item['id']: item for item in json.loads((tmp_path / 'out/manifest.json').read_text())['items']}
+    assert (read_mask(tmp_path / 'out/masks/a_y0_x0.png') == expected[:24, :24]).all()
+    assert [items[f'a_y{y}_x{x}']['nodata_pixels'] for y, x in ((0, 0), (0, 24), (24, 0), (24, 24))] == [
+        8 * 24 + 16 * 4, 8 * 24, 24 * 4, 0,
+    ]
+    assert items['a_y0_x0']['pixels'] == [0, 20 * 16, 0, 0, 0, 0]
+    assert any(f'3 images hold no data in {256 + 192 + 96} pixels' in warning for warning in report.warnings)
+    assert not check_prepared(tmp_path / 'out').problems
+
+
+def test_blocks_as_small_as_a_tile_are_a_warning(tmp_path):
+    source = georeferenced(tmp_path / 'source')
+    for size, gap, warned in ((SIZE, 0, True), (2 * SIZE, 0, False)):
+        report = prepare(source, tmp_path / 'out', Options('folder', block_size=size, gap=gap), dry_run=True)
+        assert any('neighbouring tiles end up in different splits' in text for text in report.warnings) == warned
+
+
 def test_check_finds_a_split_that_was_edited(tmp_path):
     prepare(folder(tmp_path / 'source'), tmp_path / 'out', FOLDER)
     path = tmp_path / 'out/manifest.json'
@@ -343,6 +445,8 @@ def test_tool(tmp_path):
     assert 'wrote 12 images, split by groups, to out' in made.stdout and made.stderr == ''
     checked = tool('out', '--check', cwd=tmp_path)
     assert checked.returncode == 0 and 'no two splits share ground' in checked.stdout
+    unsplit = tool('source', '--layout', 'folder', '--check', cwd=tmp_path)
+    assert unsplit.returncode == 0 and unsplit.stdout.endswith('12 images in order, no splits to compare\n')
     (tmp_path / 'out/masks/a_0.png').write_bytes(b'')
     failed = tool('out', '--check', cwd=tmp_path)
     assert failed.returncode != 0 and 'out/masks/a_0.png: changed' in failed.stdout

@@ -64,7 +64,8 @@ def test_unknown_name_suggests():
         ({'palette': [(0, 0, 0), (0, 0, 256)]}, '0..255'),
         ({'classes': ('a', 'a')}, 'different names'),
         ({'background': 2}, 'background'),
-        ({'ignore_index': 1}, 'ignore_index'),
+        ({'ignore_index': 1}, 'ignore_index must be 255, found 1'),
+        ({'ignore_index': 254}, 'ignore_index must be 255, found 254'),
         ({'file_values': (1, 1)}, 'file_values'),
         ({'no_data': (0,)}, 'no_data'),
         ({'colour': 1}, r"unknown keys \['colour'\]"),
@@ -159,3 +160,5 @@ def test_matrix_rows_must_be_shares():
 
 def test_identity_between_equal_taxonomies():
     assert get_remap('landcover6', 'landcover6').hard.tolist() == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(UserError, match=r"equal, so the identity is used: leave remap out \(None\), found 'by_name'"):
+        get_remap('landcover6', 'landcover6', 'by_name')

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from projects.engine.errors import UserError
 from projects.landcover.datasets.transforms import (
     BrightnessContrast,
     Mosaic,
@@ -155,6 +156,10 @@ def test_flips_move_image_and_mask_together():
     assert (horizontal['gt_seg_map'] == original['gt_seg_map'][:, ::-1]).all() and agree(horizontal)
     vertical = RandomFlips(0, 1)(coded((6, 9)))
     assert (vertical['gt_seg_map'] == original['gt_seg_map'][::-1]).all() and agree(vertical)
+    none = RandomFlips(0, 0)(coded((6, 9)))
+    assert [(r['flip'], r['flip_direction']) for r in (both, horizontal, vertical, none)] == [
+        (True, 'diagonal'), (True, 'horizontal'), (True, 'vertical'), (False, None),
+    ]
     np.random.seed(0)
     kinds = {RandomFlips()(coded((6, 9)))['gt_seg_map'].tobytes() for _ in range(40)}
     assert len(kinds) == 4
@@ -186,3 +191,26 @@ def test_any_number_of_bands(bands):
         results = transform(results)
         assert results['img'].dtype == np.float32
     assert results['img'].shape == (48, 48, bands)
+
+
+@pytest.mark.parametrize(
+    'make, message',
+    [
+        (lambda: Mosaic(prob=1.5), 'Mosaic: prob: '),
+        (lambda: RandomScale((0.5, 0)), 'RandomScale: scales: '),
+        (lambda: RandomScale(()), 'RandomScale: scales: '),
+        (lambda: RandomScale(0.5), 'RandomScale: scales: '),
+        (lambda: SmartCrop(0), 'SmartCrop: size: '),
+        (lambda: SmartCrop((64, 64, 3)), 'SmartCrop: size: '),
+        (lambda: SmartCrop(64.0), 'SmartCrop: size: '),
+        (lambda: SmartCrop(64, tries=0), 'SmartCrop: tries: '),
+        (lambda: SmartCrop(64, max_share=75), 'SmartCrop: max_share: '),
+        (lambda: RandomFlips(horizontal=-0.1), 'RandomFlips: horizontal: '),
+        (lambda: RandomFlips(vertical='often'), 'RandomFlips: vertical: '),
+        (lambda: BrightnessContrast(limit=25), 'BrightnessContrast: limit: '),
+        (lambda: BrightnessContrast(prob=float('nan')), 'BrightnessContrast: prob: '),
+    ],
+)
+def test_arguments_out_of_range_are_named(make, message):
+    with pytest.raises(UserError, match=message):
+        make()

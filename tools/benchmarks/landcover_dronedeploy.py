@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from projects.engine.cli import run
+from projects.engine.cli import Parser, run
 from projects.engine.errors import UserError
 from projects.engine.files import write_json
 from projects.engine.progress import progress
@@ -99,7 +99,7 @@ def network(data: Path, out: Path, seed: int, options: list[str]) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', type=Path)
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])

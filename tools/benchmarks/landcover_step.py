@@ -41,7 +41,7 @@ import projects.engine.backbones
 import projects.landcover.losses
 import projects.landcover.models  # noqa: F401
 from projects.engine import startup
-from projects.engine.cli import run
+from projects.engine.cli import Parser, run
 from projects.engine.config import load_config
 from projects.engine.errors import UserError
 from projects.engine.files import write_json
@@ -257,7 +257,7 @@ def report_curves(curves: dict[str, dict[int, list[float]]], unavailable: dict[s
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description='Time and memory of a training step of FTUNetFormer by setting, and its loss curves.')
     parser.add_argument('--config', choices=tuple(MODELS_BY_NAME), default='full')
     parser.add_argument('--settings', default=','.join(SETTINGS), help=f'some of {",".join(SETTINGS)}')

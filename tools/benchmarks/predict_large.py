@@ -30,7 +30,7 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-from projects.engine.cli import run
+from projects.engine.cli import Parser, run
 from projects.engine.errors import UserError
 from projects.engine.files import write_json
 from projects.geo.raster import read_image
@@ -44,7 +44,7 @@ TILE = 1013  # a prime: repeated ground then falls on window borders no more oft
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description='Predict one large GeoTIFF: peak memory, georeference, and seams.')
+    parser = Parser(description='Predict one large GeoTIFF: peak memory, georeference, and seams.')
     parser.add_argument('--size', type=int, default=10_000, help='side of the raster in pixels')
     parser.add_argument('--config', type=Path, default=CONFIG)
     parser.add_argument('--checkpoint', type=Path, help='default: random weights')

@@ -1,15 +1,14 @@
 #!/usr/bin/env python
 """Convert a published GeoSeg FTUNetFormer checkpoint: tools/landcover/convert_checkpoint.py IN OUT."""
 
-import argparse
 
 from projects.engine import startup
-from projects.engine.cli import run
+from projects.engine.cli import Parser, run
 from projects.landcover.checkpoints import convert_file
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description='Convert a published GeoSeg FTUNetFormer checkpoint (also a Lightning file) to this project.')
     parser.add_argument('source', metavar='IN', help='the published file')
     parser.add_argument('target', metavar='OUT', help='the checkpoint to write (.pth)')

@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from projects.engine.cli import run
+from projects.engine.cli import Parser, run
 from projects.engine.errors import UserError
 from projects.landcover.data.check import check_prepared, check_source
 from projects.landcover.data.layouts import LAYOUTS, SPLITS
@@ -16,7 +16,7 @@ from projects.landcover.data.splits import RULES
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description='Check every pair of image and mask, remap the labels, split without shared ground, and write '
         'images, masks and a hashed manifest; or (--check) prove that a data set is whole and its splits apart.'
     )
@@ -29,6 +29,7 @@ def parse() -> argparse.Namespace:
     labels.add_argument('--taxonomy', default='landcover6', help='of the result: a name or a .json file (landcover6)')
     labels.add_argument('--source-taxonomy', help="of the label files: a name or a .json file (the layout's own)")
     labels.add_argument('--remap', help='variant of the map between them, or a .json file of class names')
+    labels.add_argument('--mask-band', type=int, metavar='N', help='band of the masks that holds the labels, from 1')
     labels.add_argument('--align', choices=ALIGN, default='refuse', help='masks off the grid of their GeoTIFF (refuse)')
     split = parser.add_argument_group('split')
     split.add_argument('--split-by', choices=RULES, help='official if there is one, else blocks if georeferenced, '
@@ -94,6 +95,7 @@ def main() -> int:
             tile=args.tile,
             align=args.align,
             bands=tuple(args.bands),
+            mask_band=args.mask_band,
             link=args.link,
             skip_bad=args.skip_bad,
             allow_leaks=args.allow_leaks,
@@ -107,7 +109,9 @@ def main() -> int:
         print(line)
     if report.problems or report.leaks:
         raise UserError(f'{args.source}: {len(report.problems)} problems, {len(report.leaks)} pairs share ground')
-    print(f'{args.source}: {len(report.patches)} images in order, no two splits share ground')
+    apart = len({patch.split for patch in report.patches} - {None}) > 1
+    compared = 'no two splits share ground' if apart else 'no splits to compare'
+    print(f'{args.source}: {len(report.patches)} images in order, {compared}')
     return 0
 
 

@@ -39,7 +39,7 @@ def check_prepared(root: str | Path) -> Report:
             report.patches.append(result)
         else:
             report.problems += result
-    known = {item[key] for item in items for key in ('image', 'mask')}
+    known = {name for item in items for name in (item['image'], item['mask'], *item.get('sidecars', {}))}
     for folder in ('images', 'masks'):
         for path in sorted((root / folder).iterdir()) if (root / folder).is_dir() else ():
             if f'{folder}/{path.name}' not in known:
@@ -72,18 +72,21 @@ def check_source(source: str | Path, options: Options) -> Report:
 
 def _check_item(root: Path, item: dict[str, Any], labels: LabelReader) -> Patch | list[str]:
     image, mask = root / item['image'], root / item['mask']
-    absent = [f'{path}: listed in {MANIFEST_NAME} but missing' for path in (image, mask) if not path.is_file()]
+    hashes = {image: item['image_sha256'], mask: item['mask_sha256']}
+    hashes |= {root / name: digest for name, digest in item.get('sidecars', {}).items()}
+    absent = [f'{path}: listed in {MANIFEST_NAME} but missing' for path in hashes if not path.is_file()]
     if absent:
         return absent
     changed = [
-        f'{path}: changed since it was prepared: SHA-256 {digest[:12]}…, {MANIFEST_NAME} says {item[key][:12]}…'
-        for path, key in ((image, 'image_sha256'), (mask, 'mask_sha256'))
-        if (digest := sha256_of(path)) != item[key]
+        f'{path}: changed since it was prepared: SHA-256 {digest[:12]}…, {MANIFEST_NAME} says {expected[:12]}…'
+        for path, expected in hashes.items()
+        if (digest := sha256_of(path)) != expected
     ]
     if changed:
         return changed
     try:
-        (patch,) = examine(Sample(item['id'], image, mask, item['group'], item['split']), labels)
+        sample = Sample(item['id'], image, mask, item['group'], item['split'])
+        (patch,) = examine(sample, labels, look_at_image=False)
     except UserError as error:
         return [str(error)]
     found = {'width': patch.width, 'height': patch.height, 'pixels': list(patch.pixels)}
@@ -92,6 +95,9 @@ def _check_item(root: Path, item: dict[str, Any], labels: LabelReader) -> Patch 
         for key, value in found.items()
         if item[key] != value
     ]
+    for key, value in (('bounds', patch.bounds), ('crs', patch.crs)):
+        if item.get(key) is not None and value is None:
+            wrong.append(f'{image}: {key}: {MANIFEST_NAME} says {item[key]}, the file has none: its place is not known')
     if patch.bounds is not None and item.get('bounds') is not None and not np.allclose(patch.bounds, item['bounds']):
         wrong.append(f'{image}: bounds: {MANIFEST_NAME} says {item["bounds"]}, found {patch.bounds}')
     if wrong:

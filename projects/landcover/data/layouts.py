@@ -14,6 +14,7 @@ from projects.landcover.data.manifest import MANIFEST_NAME, read_manifest
 from projects.landcover.taxonomy import Taxonomy, get_taxonomy, suggest
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')
+UNREAD_SUFFIXES = ('.bmp', '.webp', '.gif', '.jp2', '.vrt', '.img', '.ppm', '.tga', '.npy', '.h5', '.hdf', '.nc')
 IMAGE_FOLDERS = ('images', 'image', 'img', 'imgs', 'images_png')
 MASK_FOLDERS = ('masks', 'mask', 'labels', 'label', 'ann', 'anns', 'annotations', 'masks_png')
 SPLITS = ('train', 'val', 'test')
@@ -81,15 +82,15 @@ def list_openearthmap(root: Path) -> Listing:
             stem = Path(line).stem
             if split_of.setdefault(stem, split) != split:
                 listing.problems.append(f'{names}: {stem} is listed in {split_of[stem]}.txt too')
-    seen = set()
+    present = set()
     for folder in sorted(path for path in root.iterdir() if (path / 'images').is_dir()):
         pairs, problems = pair_files(folder / 'images', folder / 'labels', may_lack=lambda s: split_of.get(s) == 'test')
         listing.problems += problems
+        present |= {path.stem for name in ('images', 'labels') for path in (folder / name).glob('*')}
         for stem, image, mask in pairs:
-            seen.add(stem)
             listing.samples.append(Sample(stem, image, mask, folder.name, split_of.get(stem)))
     for stem, split in sorted(split_of.items()):
-        if stem not in seen and not any(stem in problem for problem in listing.problems):
+        if stem not in present:
             region = stem.rpartition('_')[0]
             listing.problems.append(f'{root / region / "images" / stem}.tif: listed in {split}.txt but missing')
     return listing
@@ -236,9 +237,16 @@ def find_folder(base: Path, names: Iterable[str]) -> Path | None:
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name.startswith('.') or path.suffix.lower() not in IMAGE_SUFFIXES:
+        if path.name.startswith('.'):
             continue
-        if path.stem in files:
+        if path.is_dir():
+            if any(inner.suffix.lower() in IMAGE_SUFFIXES + UNREAD_SUFFIXES for inner in path.rglob('*')):
+                problems.append(f'{path}: a folder among the files: the images in it are not read')
+        elif path.suffix.lower() in UNREAD_SUFFIXES:
+            problems.append(f'{path}: {path.suffix} is not read, expected one of {", ".join(IMAGE_SUFFIXES)}')
+        elif path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        elif path.stem in files:
             problems.append(f'{path}: same stem as {files[path.stem].name}')
         else:
             files[path.stem] = path

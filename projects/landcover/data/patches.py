@@ -12,8 +12,8 @@ from affine import Affine
 from rasterio.windows import Window
 
 from projects.engine.errors import UserError
-from projects.geo.alignment import check_pair, resample_to
-from projects.geo.raster import is_raster, open_raster, read_image, read_mask
+from projects.geo.raster import is_raster, open_raster, read_image
+from projects.landcover.data.labels import read_labels
 from projects.landcover.data.layouts import Sample
 from projects.landcover.taxonomy import LabelReader
 
@@ -37,6 +37,7 @@ class Patch:
         thumbnail: (32, 32) float32 grey picture.
         split: Where it went.
         resampled: Whether its mask was resampled to the image's grid.
+        nodata_pixels: Pixels ignored because the image or the label file holds no data there.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Patch:
     thumbnail: np.ndarray = field(repr=False, compare=False)
     split: str | None = None
     resampled: bool = False
+    nodata_pixels: int = 0
 
     @property
     def bounds(self) -> list[float] | None:
@@ -83,6 +85,7 @@ def examine(
     tile: int | None = None,
     align: str = 'refuse',
     bands: tuple[int, ...] = (),
+    look_at_image: bool = True,
 ) -> list[Patch]:
     """Read a pair of image and mask whole and describe it.
 
@@ -92,28 +95,31 @@ def examine(
         tile: Largest side, px; a larger image is described as several patches.
         align: 'refuse' a georeferenced mask that does not lie on its image's grid, or 'resample' it.
         bands: Bands that the image must have, from 1.
+        look_at_image: Whether labels are ignored where the image holds no data.
 
     Raises:
         UserError: the files are damaged, do not fit each other, or hold labels outside the taxonomy.
     """
-    mask, resampled = read_labels(sample, labels, align)
     with open_raster(sample.image) as header:
         shape, count, dtype = header.shape, header.count, header.dtypes[0]
         crs, transform = header.crs, header.transform
+    lacking = [band for band in bands if not 1 <= band <= count]
+    if lacking:
+        raise UserError(f'{sample.image}: expected bands {tuple(bands)}, found {count} bands')
+    found = read_labels(sample.image, sample.mask, labels, align, bands, look_at_image)
+    mask = found.mask
     if mask.shape != shape:
         raise UserError(
             f'{sample.mask}: mask of {mask.shape[1]}x{mask.shape[0]} px for an image of {shape[1]}x{shape[0]} px '
             f'({sample.image})'
         )
-    lacking = [band for band in bands if not 1 <= band <= count]
-    if lacking:
-        raise UserError(f'{sample.image}: expected bands {tuple(bands)}, found {count} bands')
     classes = len(labels.target.classes)
     windows = tile_windows(shape[1], shape[0], tile)
     patches = []
     for window, thumbnail in zip(windows, thumbnails(sample.image, windows, count, dtype)):
         left, top, width, height = window
-        part = mask[top : top + height, left : left + width]
+        place = slice(top, top + height), slice(left, left + width)
+        part = mask[place]
         patches.append(
             Patch(
                 id=sample.id if len(windows) == 1 else f'{sample.id}_y{top}_x{left}',
@@ -127,26 +133,11 @@ def examine(
                 corners=corners_of(transform, window) if crs or transform != Affine.identity() else None,
                 pixels=tuple(int(n) for n in np.bincount(part.ravel(), minlength=256)[:classes]),
                 thumbnail=thumbnail,
-                resampled=resampled,
+                resampled=found.resampled,
+                nodata_pixels=0 if found.nodata is None else int(np.count_nonzero(found.nodata[place])),
             )
         )
     return patches
-
-
-def read_labels(sample: Sample, labels: LabelReader, align: str = 'refuse') -> tuple[np.ndarray, bool]:
-    """Read a sample's mask as target class ids (H, W) uint8, and say whether it had to be resampled.
-
-    Raises:
-        UserError: damaged file, labels outside the taxonomy, or (align='refuse') a mask off its image's grid.
-    """
-    if is_raster(sample.image) and is_raster(sample.mask):
-        try:
-            check_pair(sample.image, sample.mask)
-        except UserError:
-            if align != 'resample':
-                raise
-            return labels(resample_to(sample.mask, sample.image), sample.mask), True
-    return labels(read_mask(sample.mask), sample.mask), False
 
 
 def tile_windows(width: int, height: int, tile: int | None) -> list[tuple[int, int, int, int]]:

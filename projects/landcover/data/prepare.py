@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import uuid
 import warnings
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 import rasterio
 from PIL import Image
+from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
@@ -25,15 +27,18 @@ from projects.engine.files import sha256_of, write_json
 from projects.engine.progress import progress
 from projects.geo.raster import is_raster, open_raster
 from projects.landcover.data.ground import Leak, find_leaks
+from projects.landcover.data.labels import read_labels
 from projects.landcover.data.layouts import SPLITS, Sample, list_samples
 from projects.landcover.data.manifest import MANIFEST_NAME, VERSION
-from projects.landcover.data.patches import Patch, examine, read_labels
+from projects.landcover.data.patches import Patch, examine
+from projects.landcover.data.sidecars import AUX, carry_sidecars, link_file, write_georeference
 from projects.landcover.data.splits import (
     RULES,
     split_as_published,
     split_as_told,
     split_by_blocks,
     split_by_groups,
+    tile_side,
 )
 from projects.landcover.taxonomy import LabelReader, Taxonomy, get_remap, get_taxonomy, suggest
 
@@ -62,6 +67,7 @@ class Options:
         tile: Largest side of an image, px; larger ones are cut.
         align: 'refuse' a mask that does not lie on its image's grid, or 'resample' it.
         bands: Bands that every image must have, from 1.
+        mask_band: Band of GeoTIFF masks of several bands that holds the labels, from 1.
         link: Link to the source's images instead of copying them.
         skip_bad: Leave bad files out, listed in the manifest, instead of writing nothing.
         allow_leaks: Write although splits share ground; the leaks are counted in the manifest.
@@ -82,6 +88,7 @@ class Options:
     tile: int | None = None
     align: str = 'refuse'
     bands: tuple[int, ...] = ()
+    mask_band: int | None = None
     link: bool = False
     skip_bad: bool = False
     allow_leaks: bool = False
@@ -192,7 +199,7 @@ def examine_all(source: Path, options: Options) -> tuple[Report, LabelReader]:
     listing = list_samples(source, options.layout, group_regex=options.group_regex)
     target = get_taxonomy(options.taxonomy)
     own = get_taxonomy(options.source_taxonomy or listing.taxonomy or target)
-    labels = LabelReader(own, get_remap(own, target, options.remap))
+    labels = LabelReader(own, get_remap(own, target, options.remap), options.mask_band)
     report = Report(target, problems=list(listing.problems))
     labelled = [sample for sample in listing.samples if sample.mask is not None]
     report.left_out = [(sample.id, 'no mask published') for sample in listing.samples if sample.mask is None]
@@ -217,7 +224,7 @@ def examine_all(source: Path, options: Options) -> tuple[Report, LabelReader]:
 
 
 def warnings_of(patches: Sequence[Patch]) -> list[str]:
-    """Say what is no error but should be known: missing CRS, mixed bands, resampled masks."""
+    """Say what is no error but should be known: missing CRS, mixed bands, resampled masks, pixels without data."""
     found = []
     bare = [patch for patch in patches if is_raster(patch.sample.image) and patch.crs is None]
     if bare:
@@ -228,6 +235,13 @@ def warnings_of(patches: Sequence[Patch]) -> list[str]:
     resampled = sorted({patch.sample.mask for patch in patches if patch.resampled})
     if resampled:
         found.append(f'{len(resampled)} masks resampled to the grids of their images, first: {resampled[0]}')
+    empty = [patch for patch in patches if patch.nodata_pixels]
+    if empty:
+        count, total = (sum(values) for values in zip(*((p.nodata_pixels, p.width * p.height) for p in empty)))
+        found.append(
+            f'{len(empty)} images hold no data in {count} pixels ({count / total:.1%} of theirs): ignored there, '
+            f'first: {empty[0].sample.image}'
+        )
     return found
 
 
@@ -252,6 +266,12 @@ def make_splits(report: Report, options: Options) -> None:
             patches, options.ratios, options.seed, options.block_size, options.gap
         )
         report.left_out += [(patch.id, reason) for patch, reason in left_out]
+        side = tile_side(patches)
+        if options.gap == 0 and report.block_size < 1.01 * side:
+            report.warnings.append(
+                f'blocks of {report.block_size:g} m are no larger than a tile ({side:.4g} m): neighbouring tiles end '
+                'up in different splits; use a larger --block-size or --gap'
+            )
     elif options.assign is not None:
         report.patches = split_as_told(patches, options.assign)
     else:
@@ -336,19 +356,21 @@ def write(folder: Path, source: Path, report: Report, labels: LabelReader, optio
     palette += [IGNORE_COLOUR] * (256 - len(palette))
 
     def write_sample(patches: list[Patch]) -> list[dict[str, Any]]:
-        mask, _ = read_labels(patches[0].sample, labels, options.align)
+        sample = patches[0].sample
+        mask = read_labels(sample.image, sample.mask, labels, options.align, options.bands).mask
         return [write_patch(patch, mask) for patch in patches]
 
     def write_patch(patch: Patch, mask: np.ndarray) -> dict[str, Any]:
         image = folder / 'images' / (patch.id + patch.sample.image.suffix.lower())
         if patch.window is not None:
             image = cut_image(patch, image)
+            sidecars = [path for path in [image.with_name(image.name + AUX)] if path.is_file()]
             left, top, width, height = patch.window
             mask = mask[top : top + height, left : left + width]
-        elif options.link:
-            image.symlink_to(patch.sample.image.resolve())
         else:
-            shutil.copyfile(patch.sample.image, image)
+            carry = link_file if options.link else shutil.copyfile
+            carry(patch.sample.image, image)
+            sidecars = carry_sidecars(patch.sample.image, image, carry)
         label = folder / 'masks' / f'{patch.id}.png'
         picture = Image.fromarray(np.ascontiguousarray(mask))
         picture.putpalette([value for colour in palette for value in colour])
@@ -359,6 +381,7 @@ def write(folder: Path, source: Path, report: Report, labels: LabelReader, optio
             'mask': f'masks/{label.name}',
             'image_sha256': sha256_of(image),
             'mask_sha256': sha256_of(label),
+            'sidecars': {f'images/{path.name}': sha256_of(path) for path in sidecars},
             'width': patch.width,
             'height': patch.height,
             'group': patch.sample.group,
@@ -366,6 +389,7 @@ def write(folder: Path, source: Path, report: Report, labels: LabelReader, optio
             'crs': patch.crs,
             'bounds': patch.bounds,
             'pixels': list(patch.pixels),
+            'nodata_pixels': patch.nodata_pixels,
             'source': patch.sample.image.relative_to(source).as_posix(),
             'window': None if patch.window is None else list(patch.window),
         }
@@ -387,6 +411,7 @@ def write(folder: Path, source: Path, report: Report, labels: LabelReader, optio
                 'remap': [int(value) for value in labels.remap.hard],
                 'tile': options.tile,
                 'align': options.align,
+                'mask_band': options.mask_band,
                 'bands': sorted({patch.bands for patch in report.patches}),
                 'dtypes': sorted({patch.dtype for patch in report.patches}),
             },
@@ -411,8 +436,11 @@ def write(folder: Path, source: Path, report: Report, labels: LabelReader, optio
 def cut_image(patch: Patch, path: Path) -> Path:
     """Write the window of a patch as an image of its own; return its path.
 
-    A GeoTIFF stays one, with its bands, values, CRS and nodata; a PNG stays PNG; a JPEG becomes PNG, so that it is
-    not compressed twice.
+    A GeoTIFF stays one, with its bands and their names, values, CRS and nodata; a PNG stays PNG; a JPEG becomes PNG, so
+    that it is not compressed twice. Where the picture has a place on the ground, the PNG gets a sidecar that says so.
+
+    Raises:
+        UserError: it cannot be read or written.
     """
     left, top, width, height = patch.window
     if is_raster(patch.sample.image):
@@ -431,13 +459,21 @@ def cut_image(patch: Patch, path: Path) -> Path:
                 compress='deflate',
             )
             with rasterio.open(path, 'w', **profile) as target:
+                target.colorinterp = source.colorinterp  # before the pixels: afterwards GDAL writes a sidecar
+                if source.colorinterp[0] == ColorInterp.palette:
+                    target.write_colormap(1, source.colormap(1))
+                target.descriptions = source.descriptions
                 target.write(source.read(window=window))
-                target.colorinterp = source.colorinterp
         return path
     path = path.with_suffix('.png')
     # Pillow cuts 16-bit colour down to 8; OpenCV keeps it. The file was found whole before.
     image = cv2.imread(str(patch.sample.image), cv2.IMREAD_UNCHANGED)
-    cv2.imwrite(str(path), image[top : top + height, left : left + width])
+    if image is None:
+        raise UserError(f'{patch.sample.image}: not readable by OpenCV')
+    if not cv2.imwrite(str(path), image[top : top + height, left : left + width]):
+        raise UserError(f'{path}: could not be written')
+    if patch.corners is not None:
+        write_georeference(path, patch.crs, patch.corners, (width, height))
     return path
 
 
@@ -473,7 +509,23 @@ def parallel(function: Callable[[T], R], items: Sequence[T], description: str) -
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         # Filters are global to the process: what a thread sets and restores reaches the others at random.
         warnings.simplefilter('ignore', NotGeoreferencedWarning)
-        return list(progress(pool.map(function, items), description, total=len(items), unit='file'))
+        with interrupts_held():  # one that strikes while a task is being queued can leave the queue's lock taken
+            futures = [pool.submit(function, item) for item in items]
+        try:
+            return [future.result() for future in progress(futures, description, total=len(items), unit='file')]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until the body is done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_alive(process: int) -> bool:

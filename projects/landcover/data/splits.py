@@ -61,7 +61,7 @@ def split_by_blocks(
     boxes += np.array([-1, -1, 1, 1]) * SHRINK * max(patch.pixel_size for patch in patches)  # as they were
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     origin = boxes[:, :2].min(0)
-    side = float((boxes[:, 2:] - boxes[:, :2]).max())
+    side = tile_side(patches)
     if block_size is None:
         sizes = [round(factor * side, 2) for factor in (4, 3, 2, 1)]
         block_size = next((size for size in sizes if len(_blocks(centres, origin, size)[0]) >= 12), sizes[-1])
@@ -78,6 +78,15 @@ def split_by_blocks(
             'out; use a larger --block-size'
         )
     return kept, left_out, block_size
+
+
+def tile_side(patches: Sequence[Patch]) -> float:
+    """Return the largest side of the footprints of georeferenced patches, in metres, along the axes of their CRS."""
+    sides = []
+    for members, shapes in footprints(patches):
+        shrunk = 2 * SHRINK * max(patches[i].pixel_size for i in members)
+        sides += [max(right - left, top - bottom) + shrunk for left, bottom, right, top in (s.bounds for s in shapes)]
+    return float(max(sides))
 
 
 def leave_out_shared(patches: Sequence[Patch], gap: float = 0.0) -> tuple[list[Patch], list[tuple[Patch, str]]]:

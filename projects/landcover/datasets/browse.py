@@ -8,13 +8,22 @@ from typing import Any
 import numpy as np
 import torch
 from mmseg.registry import DATASETS, MODELS
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import nn
 
 from projects.engine.errors import UserError
 from projects.engine.files import atomic_path
 from projects.engine.progress import progress
-from projects.evaluation.gallery import colour_mask, displayable, distinct_palette, file_stem
+from projects.evaluation.gallery import (
+    LEGEND_LINE,
+    colour_mask,
+    displayable,
+    distinct_palette,
+    draw_legend,
+    file_stem,
+    label_font,
+    wrap_legend,
+)
 
 SPLITS = ('train', 'val', 'test')
 IGNORE_COLOUR = (255, 0, 255)
@@ -125,15 +134,16 @@ def sheet(
         ignore_index: Label of ignored pixels.
         side: Longest side of a panel, px; larger views are reduced by nearest neighbour, so that no colour is mixed.
     """
-    font, bold = ImageFont.load_default(14), ImageFont.load_default(16)
+    font, bold = label_font(14), label_font(15, bold=True)
     rows = [[_fit(panel, side) for panel in _panels(v, palette, ignore_index)] for v in views]
     present = set().union(*(np.unique(v.mask).tolist() for v in views if v.mask is not None))
     legend = [(name, tuple(palette[i])) for i, name in enumerate(classes) if i in present]
     if ignore_index in present:
         legend.append(('ignored', IGNORE_COLOUR))
     width = max(360, max(sum(panel.width + GAP for panel in row) - GAP for row in rows))
-    lines = _wrap(legend, font, width)
-    height = LINE + 6 + sum(max(panel.height for panel in row) + LINE + GAP for row in rows) + LINE * len(lines)
+    legend_rows = wrap_legend(legend, font, width)
+    height = LINE + 6 + sum(max(panel.height for panel in row) + LINE + GAP for row in rows)
+    height += LEGEND_LINE * len(legend_rows)
     canvas = Image.new('RGB', (width + 2 * MARGIN, height + 2 * MARGIN), 'white')
     draw = ImageDraw.Draw(canvas)
     draw.text((MARGIN, MARGIN - 2), title, fill=INK, font=bold)
@@ -147,13 +157,7 @@ def sheet(
         y += max(panel.height for panel in row) + 2
         draw.text((MARGIN, y), _describe(v), fill=PALE, font=font)
         y += LINE + GAP - 2
-    for line in lines:
-        x = MARGIN
-        for name, colour in line:
-            draw.rectangle((x, y + 2, x + 14, y + 16), fill=colour, outline=(120, 130, 140))
-            draw.text((x + 20, y), name, fill=INK, font=font)
-            x += _entry_width(name, font)
-        y += LINE
+    draw_legend(canvas, legend_rows, (MARGIN, y), font)
     return canvas
 
 
@@ -183,20 +187,3 @@ def _fit(panel: Image.Image, side: int) -> Image.Image:
         return panel.resize(size, Image.Resampling.NEAREST)
     factor = max(1, side // 2 // longest)  # small views are enlarged by a whole factor
     return panel.resize((panel.width * factor, panel.height * factor), Image.Resampling.NEAREST)
-
-
-def _entry_width(name: str, font: ImageFont.FreeTypeFont) -> int:
-    return 20 + round(font.getlength(name)) + 18
-
-
-def _wrap(legend: list[tuple[str, tuple]], font: ImageFont.FreeTypeFont, width: int) -> list[list[tuple[str, tuple]]]:
-    lines: list[list[tuple[str, tuple]]] = [[]]
-    used = 0
-    for entry in legend:
-        need = _entry_width(entry[0], font)
-        if lines[-1] and used + need > width:
-            lines.append([])
-            used = 0
-        lines[-1].append(entry)
-        used += need
-    return lines

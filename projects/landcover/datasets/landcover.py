@@ -18,7 +18,8 @@ class LandCoverDataset(BaseSegDataset):
     """Images with land-cover masks in the classes of a taxonomy.
 
     Every data info holds `img_path`, `seg_map_path` (None where there is no mask), `sample_id`, `group`, and
-    `labels`, the :class:`LabelReader` that `LoadIndexMask` applies. `metainfo` is the taxonomy's.
+    `labels`, the :class:`LabelReader` that `LoadIndexMask` applies, and `is_prepared`, whether the masks were checked
+    against their images already. `metainfo` is the taxonomy's.
 
     Transforms that need further samples (`Mosaic`) have a method `bind(draw)`; the data set calls it once, when the
     pipeline is built. `draw()` picks a sample uniformly with numpy's global generator and runs the transforms that
@@ -36,6 +37,7 @@ class LandCoverDataset(BaseSegDataset):
             that of `taxonomy`.
         remap: Variant of the map between the two, or a dict of class names, see `taxonomy.get_remap`. Default: the
             identity where the taxonomies are equal, or the only map there is.
+        mask_band: Band of GeoTIFF masks of several bands that holds the labels, from 1.
         group_regex: Regular expression that finds the group in the image's stem.
         test_mode: Images without a mask are in order.
         kwargs: As for `BaseSegDataset`.
@@ -54,6 +56,7 @@ class LandCoverDataset(BaseSegDataset):
         source_taxonomy: str | Mapping[str, Any] | None = None,
         remap: str | Mapping[str, Any] | None = None,
         group_regex: str | None = None,
+        mask_band: int | None = None,
         test_mode: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -63,7 +66,7 @@ class LandCoverDataset(BaseSegDataset):
         self.taxonomy = get_taxonomy(taxonomy)
         self._listing: Listing | None = list_samples(data_root, layout, split, group_regex)
         source = get_taxonomy(source_taxonomy or self._listing.taxonomy or self.taxonomy)
-        self.labels = LabelReader(source, get_remap(source, self.taxonomy, remap))
+        self.labels = LabelReader(source, get_remap(source, self.taxonomy, remap), mask_band)
         super().__init__(
             data_root=str(data_root),
             # Built here, in mmseg's scope: MMEngine looks in the default scope, which only a Runner sets.
@@ -114,6 +117,7 @@ class LandCoverDataset(BaseSegDataset):
         """Return the data info of a sample, with the reader of its labels."""
         info = super().get_data_info(idx)
         info['labels'] = self.labels
+        info['is_prepared'] = self.layout == 'prepared'
         return info
 
     def _draw(self, position: int) -> dict:

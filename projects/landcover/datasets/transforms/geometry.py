@@ -1,11 +1,15 @@
 """Transforms that move pixels: scale, crop, flip. Image and mask always go together."""
 
+import math
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
+
+from projects.engine.errors import UserError
+from projects.landcover.datasets.transforms.arguments import check_count, check_share, check_size
 
 
 @TRANSFORMS.register_module()
@@ -17,8 +21,8 @@ class RandomScale(BaseTransform):
     """
 
     def __init__(self, scales: Sequence[float] = (0.75, 1.0, 1.25, 1.5)) -> None:
-        if not scales or min(scales) <= 0:
-            raise ValueError(f'RandomScale: scales must be positive, found {scales}')
+        if not isinstance(scales, Sequence) or not scales or not all(0 < scale < math.inf for scale in scales):
+            raise UserError(f'RandomScale: scales: expected factors above 0, found {scales!r}')
         self.scales = tuple(scales)
 
     def transform(self, results: dict) -> dict:
@@ -60,9 +64,9 @@ class SmartCrop(BaseTransform):
         max_share: float = 0.75,
         ignore_index: int = 255,
     ) -> None:
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
-        if min(self.size) < 1 or tries < 1:
-            raise ValueError(f'SmartCrop: size and tries must be positive, found {size} and {tries}')
+        self.size = check_size('SmartCrop', size)
+        check_count('SmartCrop', tries=tries)
+        check_share('SmartCrop', max_share=max_share)
         self.tries = tries
         self.max_share = max_share
         self.ignore_index = ignore_index
@@ -92,18 +96,25 @@ class SmartCrop(BaseTransform):
 class RandomFlips(BaseTransform):
     """Mirror left-right and top-bottom, each with its own probability.
 
+    Sets `flip` (bool) and `flip_direction` ('horizontal', 'vertical', 'diagonal' for both, or None) as mmseg does.
+
     Args:
         horizontal: Probability of the left-right flip. Default: 0.5.
         vertical: Probability of the top-bottom flip. Default: 0.5.
     """
 
     def __init__(self, horizontal: float = 0.5, vertical: float = 0.5) -> None:
+        check_share('RandomFlips', horizontal=horizontal, vertical=vertical)
         self.horizontal = horizontal
         self.vertical = vertical
 
     def transform(self, results: dict) -> dict:
         horizontal, vertical = np.random.random(2) < (self.horizontal, self.vertical)
-        if horizontal or vertical:
+        results['flip'] = bool(horizontal or vertical)
+        results['flip_direction'] = (
+            'diagonal' if horizontal and vertical else 'horizontal' if horizontal else 'vertical' if vertical else None
+        )
+        if results['flip']:
             code = -1 if horizontal and vertical else int(horizontal)
             results['img'] = with_channels(cv2.flip(results['img'], code))
             results['gt_seg_map'] = cv2.flip(results['gt_seg_map'], code)

@@ -6,7 +6,8 @@ from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
 from projects.engine.errors import UserError
-from projects.geo.raster import read_image, read_mask
+from projects.geo.raster import read_image
+from projects.landcover.data.labels import read_labels
 
 
 @TRANSFORMS.register_module()
@@ -14,7 +15,7 @@ class LoadRasterImage(BaseTransform):
     """Read an image of any format: RGB order, never BGR.
 
     Needs `img_path`; adds `img` (H, W, C) uint8, or float32 in 0..255 with `value_range`, `img_shape` and
-    `ori_shape` (H, W).
+    `ori_shape` (H, W), and `bands`.
 
     Args:
         bands: Bands to read, counted from 1. Default: (1, 2, 3).
@@ -27,6 +28,7 @@ class LoadRasterImage(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         results['img'] = read_image(results['img_path'], bands=self.bands, value_range=self.value_range)
+        results['bands'] = self.bands
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
 
@@ -39,18 +41,26 @@ class LoadIndexMask(BaseTransform):
     """Read a mask of label values and turn it into class ids of the data set's taxonomy.
 
     Needs `seg_map_path` and `labels` (a `taxonomy.LabelReader`, put there by `LandCoverDataset`); adds `gt_seg_map`
-    (H, W) uint8 and lists it in `seg_fields`. Where `seg_map_path` is None (a test set without labels), nothing is
+    (H, W) uint8 and lists it in `seg_fields`. Labels are ignored where the label file or (unless the data set
+    `is_prepared`) the image holds no data. Where `seg_map_path` is None (a test set without labels), nothing is
     added.
 
     Raises:
-        UserError: a label outside the taxonomy, or a mask of another size than the image.
+        UserError: a label outside the taxonomy, a mask of another size than the image, or a GeoTIFF mask that does not
+            lie on the ground of its GeoTIFF image.
     """
 
     def transform(self, results: dict) -> dict:
         path = results['seg_map_path']
         if path is None:
             return results
-        mask = results['labels'](read_mask(path), path)
+        mask = read_labels(
+            results['img_path'],
+            path,
+            results['labels'],
+            bands=results.get('bands', ()),
+            look_at_image=not results.get('is_prepared', False),
+        ).mask
         expected = results.get('ori_shape', mask.shape)  # not the image's shape now: it may be resized already (TTA)
         if mask.shape != tuple(expected):
             raise UserError(

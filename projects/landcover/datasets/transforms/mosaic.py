@@ -6,6 +6,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
+from projects.landcover.datasets.transforms.arguments import check_share
 from projects.landcover.datasets.transforms.geometry import pad_to, random_window
 
 
@@ -26,6 +27,7 @@ class Mosaic(BaseTransform):
     """
 
     def __init__(self, prob: float = 0.25, ignore_index: int = 255) -> None:
+        check_share('Mosaic', prob=prob)
         self.prob = prob
         self.ignore_index = ignore_index
         self.draw: Callable[[], dict] | None = None

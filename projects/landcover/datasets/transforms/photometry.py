@@ -4,6 +4,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
+from projects.landcover.datasets.transforms.arguments import check_share
+
 
 @TRANSFORMS.register_module()
 class BrightnessContrast(BaseTransform):
@@ -15,6 +17,7 @@ class BrightnessContrast(BaseTransform):
     """
 
     def __init__(self, limit: float = 0.25, prob: float = 0.25) -> None:
+        check_share('BrightnessContrast', limit=limit, prob=prob)
         self.limit = limit
         self.prob = prob
 
