@@ -28,12 +28,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import rasterio
+from rasterio.merge import merge
 from rasterio.windows import Window
 
 from projects.engine.cli import Parser, run
 from projects.engine.errors import UserError
 from projects.engine.files import write_json
-from projects.geo.raster import read_image
 from projects.geo.windows import window_starts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -48,7 +48,8 @@ def main() -> int:
     parser.add_argument('--size', type=int, default=10_000, help='side of the raster in pixels')
     parser.add_argument('--config', type=Path, default=CONFIG)
     parser.add_argument('--checkpoint', type=Path, help='default: random weights')
-    parser.add_argument('--source', type=Path, metavar='DIR', help='GeoTIFF tiles to make the ground of')
+    parser.add_argument('--source', type=Path, metavar='DIR',
+                        help='folder of GeoTIFF tiles of one area for the ground (default: synthetic)')
     parser.add_argument('--window', type=int, default=512)
     parser.add_argument('--overlap', type=int, default=128)
     parser.add_argument('--batch-size', type=int, default=2)
@@ -73,7 +74,7 @@ def benchmark(args: argparse.Namespace, folder: Path) -> int:
     """Make, predict, check; return the exit status."""
     source, checkpoint = folder / 'ground.tif', args.checkpoint
     rng = np.random.default_rng(args.seed)
-    make_ground(source, args.size, make_tiles(args.source, rng), rng)
+    make_ground(source, args.size, make_patch(args.source, rng))
     if checkpoint is None:
         checkpoint = folder / 'untrained.pth'
         command = [sys.executable, __file__, '--config', args.config, '--untrained', checkpoint,
@@ -117,14 +118,15 @@ def benchmark(args: argparse.Namespace, folder: Path) -> int:
     return 0 if all(checks.values()) else 1
 
 
-def make_tiles(source: Path | None, rng: np.random.Generator) -> list[np.ndarray]:
-    """Return uint8 RGB tiles: those of a folder, or four synthetic ones."""
+def make_patch(source: Path | None, rng: np.random.Generator) -> np.ndarray:
+    """Return one uint8 RGB patch of ground without seams: the mosaic of a folder's GeoTIFFs, or a synthetic one."""
     if source is None:
-        return [synthetic_tile(rng) for _ in range(4)]
-    paths = sorted(source.glob('*.tif'))[:16]
+        return synthetic_tile(rng)
+    paths = sorted(source.glob('*.tif'))
     if not paths:
         raise UserError(f'{source}: expected GeoTIFF tiles, found none')
-    return [read_image(path) for path in paths]
+    mosaic, _ = merge(paths, indexes=[1, 2, 3])
+    return np.ascontiguousarray(mosaic.transpose(1, 2, 0))
 
 
 def synthetic_tile(rng: np.random.Generator) -> np.ndarray:
@@ -141,18 +143,23 @@ def synthetic_tile(rng: np.random.Generator) -> np.ndarray:
     return np.clip(tile, 0, 255).astype(np.uint8)
 
 
-def make_ground(path: Path, size: int, tiles: list[np.ndarray], rng: np.random.Generator) -> None:
-    """Write a tiled GeoTIFF of randomly chosen, turned and brightened tiles, row of tiles by row of tiles."""
-    side = min(min(tile.shape[:2]) for tile in tiles)
+def make_ground(path: Path, size: int, patch: np.ndarray) -> None:
+    """Write a tiled GeoTIFF of the patch, turned by 30 degrees and mirrored at its edges as often as it takes.
+
+    Mirrored, not repeated: the ground goes on across the edges. Turned, because field edges along the grid would put
+    whole lines of true changes on some window borders and none on others. So a change of class where windows meet is
+    the network's, not the ground's.
+    """
+    cosine, sine = np.float32(np.cos(np.pi / 6)), np.float32(np.sin(np.pi / 6))
+    across = np.arange(size, dtype=np.float32)
     profile = dict(driver='GTiff', dtype='uint8', count=3, height=size, width=size, crs=CRS, transform=GRID,
                    tiled=True, blockxsize=256, blockysize=256, photometric='rgb')
     with rasterio.open(path, 'w', **profile) as dataset:
-        for top in range(0, size, side):
-            for left in range(0, size, side):
-                tile = np.rot90(tiles[rng.integers(len(tiles))][:side, :side, :3], rng.integers(4))
-                tile = np.clip(tile * rng.uniform(0.85, 1.15), 0, 255).astype(np.uint8)
-                part = tile[:size - top, :size - left]
-                dataset.write(part.transpose(2, 0, 1), window=Window(left, top, part.shape[1], part.shape[0]))
+        for top in range(0, size, 256):
+            down = np.arange(top, min(top + 256, size), dtype=np.float32)[:, None]
+            part = cv2.remap(patch, cosine * across - sine * down, sine * across + cosine * down, cv2.INTER_LINEAR,
+                             borderMode=cv2.BORDER_REFLECT_101)
+            dataset.write(part.transpose(2, 0, 1), window=Window(0, top, size, part.shape[0]))
 
 
 def make_untrained(config: Path, checkpoint: Path, source: Path | None, seed: int) -> None:
@@ -162,15 +169,15 @@ def make_untrained(config: Path, checkpoint: Path, source: Path | None, seed: in
     from mmseg.registry import MODELS
 
     from projects.engine.config import load_config
-    from projects.engine.inference import config_metainfo
+    from projects.engine.consistency import config_metainfo
 
     cfg = load_config(config)
     torch.manual_seed(seed)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    tiles = make_tiles(source, np.random.default_rng(seed))
-    crops = [tile[y:y + 256, x:x + 256, :3] for tile in tiles[:4] for y in (0, 300) for x in (0, 300)]
-    inputs = [torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))).float()
-              for crop in crops if crop.shape[:2] == (256, 256)]
+    patch = make_patch(source, np.random.default_rng(seed))
+    corners = np.linspace(0, min(patch.shape[:2]) - 256, 4).astype(int)
+    crops = [patch[y:y + 256, x:x + 256] for y in corners for x in corners]
+    inputs = [torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))).float() for crop in crops]
     mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
     model.train()
     for module in model.modules():
