@@ -4,6 +4,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tool=$1; processes=$2; shift 2
 if ! [[ $processes =~ ^[1-9][0-9]*$ ]]; then echo "error: expected a number of processes, found '$processes'" >&2; exit 2; fi
+if [ ! -f "$1" ]; then echo "error: config $1: no such file" >&2; exit 2; fi
 python=${PYTHON:-$([ -x "$here/../.venv/bin/python" ] && echo "$here/../.venv/bin/python" || echo python)}
 # On a CPU the processes share the cores; torchrun alone would give each a single thread.
 if [ -z "${OMP_NUM_THREADS:-}" ]; then
@@ -11,5 +12,6 @@ if [ -z "${OMP_NUM_THREADS:-}" ]; then
   export OMP_NUM_THREADS=$(( threads > 0 ? threads : 1 ))
 fi
 if [ "${NNODES:-1}" = 1 ]; then place=(--standalone)
-else place=(--nnodes "$NNODES" --node_rank "${NODE_RANK:-0}" --master_addr "${MASTER_ADDR:?set MASTER_ADDR}" --master_port "${PORT:-29500}"); fi
+elif [ -z "${MASTER_ADDR:-}" ]; then echo "error: NNODES=$NNODES needs MASTER_ADDR" >&2; exit 2
+else place=(--nnodes "$NNODES" --node_rank "${NODE_RANK:-0}" --master_addr "$MASTER_ADDR" --master_port "${PORT:-29500}"); fi
 exec "$python" -m torch.distributed.run "${place[@]}" --nproc_per_node "$processes" "$here/$tool" "$@" --launcher pytorch

@@ -39,5 +39,6 @@ tool predict "$config" "$(checkpoint)" "$out"/elsewhere/images/*.tif --out "$out
   --window 256 --overlap 64 --overlay --polygons --areas --cfg-options "data_root=$out/data"
 
 step 7 'report'
-tool report "$out/run" --out "$out/report.html" --gallery "$out/gallery" --manifest "$out/data/manifest.json"
+tool report "$out/run" --out "$out/report.html" --gallery "$out/gallery" --manifest "$out/data/manifest.json" \
+  --figure "Predicted GeoTIFF (another village)=$(ls "$out"/prediction/*_overlay.tif | head -n 1)"
 printf '\nDone in %d s without the installation. Open %s\n' "$((SECONDS - started))" "$out/report.html"

@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument('--out', metavar='FILE', help='the page (default: WORK_DIR/report.html)')
     parser.add_argument('--gallery', metavar='DIR', help='pictures of predictions, from tools/test.py --show-dir')
     parser.add_argument('--manifest', metavar='FILE', help='manifest.json of the prepared data set')
-    parser.add_argument('--figure', action='append', default=[], metavar='TITLE=PNG',
+    parser.add_argument('--figure', action='append', default=[], metavar='TITLE=FILE',
                         help='a further picture; may be given several times')
     parser.add_argument('--title', help="heading of the page (default: the config's name)")
     args = parser.parse_args()
@@ -22,7 +22,7 @@ def main() -> None:
     for figure in args.figure:
         title, equals, path = figure.partition('=')
         if not equals or not title or not path:
-            raise UserError(f'--figure: expected TITLE=PNG, found {figure!r}')
+            raise UserError(f'--figure: expected TITLE=FILE, found {figure!r}')
         figures.append((title, path))
     out = Path(args.out) if args.out else Path(args.work_dir) / 'report.html'
     write_report(args.work_dir, out, gallery=args.gallery, manifest=args.manifest, figures=figures, title=args.title)

@@ -33,8 +33,10 @@ if ! "$venv/bin/python" -c "import torch, sys; sys.exit(torch.__version__.split(
   if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
     pip install "${constraints[@]}" "torch==$torch"
   else
-    pip install "${constraints[@]}" ${TERRACE_TORCH_INDEX:+--extra-index-url "$TERRACE_TORCH_INDEX"} "torch==$torch+cpu" 2>/dev/null ||
+    pip install "${constraints[@]}" ${TERRACE_TORCH_INDEX:+--extra-index-url "$TERRACE_TORCH_INDEX"} "torch==$torch+cpu" 2>/dev/null || {
+      echo "environment: no CPU build of torch in reach (see TERRACE_TORCH_INDEX in this script): taking PyPI's"
       pip install "${constraints[@]}" "torch==$torch"
+    }
   fi
 fi
 echo "environment: packages"

@@ -43,6 +43,8 @@ def run(main: Callable[[], int | None]) -> None:
         if os.environ.get('TERRACE_DEBUG') == '1':
             raise
         sys.stdout.flush()
+        if os.environ.get('RANK', '0') != '0':  # under a launcher one rank says it
+            sys.exit(2)
         text = str(error).rpartition('UserError: ')[2]  # raised in a data-loader worker, torch wraps it in a traceback
         sys.stderr.write('error: ' + ' '.join(text.split()) + '\n')
         status = 2

@@ -101,12 +101,17 @@ class TerraceRunner(Runner):
         return checkpoint
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Resume; a checkpoint without training state is a user's error."""
+        """Resume; a checkpoint without training state is a user's error, a changed learning rate is said."""
+        wanted = (self.cfg.get('optim_wrapper') or {}).get('optimizer', {}).get('lr')
         try:
             super().resume(filename, *args, **kwargs)
         except KeyError as error:
             raise UserError(f'checkpoint {filename}: cannot resume, it has no {error} (weights only?); '
                             'start a new stage with load_from instead') from error
+        kept = max((group.get('initial_lr', group['lr']) for group in self.optim_wrapper.param_groups), default=None)
+        if wanted is not None and kept is not None and abs(kept - wanted) > 1e-9 * abs(wanted):
+            self.logger.warning(f'the resumed run keeps its learning rate {kept:g}, not {wanted:g} of the config: a '
+                                'new rate is a new stage (load_from)')
 
     def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._synchronise()

@@ -51,7 +51,7 @@ def write_report(
         gallery: folder of prediction PNGs (``tools/test.py --show-dir``); the worst and the best samples are shown
             where the test's per-sample scores name them.
         manifest: ``manifest.json`` of the prepared data set, for the data statistics.
-        figures: further pictures as (title, PNG or JPEG file).
+        figures: further pictures as (title, PNG, JPEG or TIFF file).
         title: heading of the page; default the config's name.
         gallery_limit: at most so many pictures of the gallery.
 

@@ -214,4 +214,4 @@ def test_report_tool(call, folders, tmp_path):
     assert status == 0 and text.strip() == str(work_dir / 'report.html')
     assert 'Test scores' in (work_dir / 'report.html').read_text()
     status, _, error = call('report', work_dir, '--figure', 'nothing')
-    assert status == 2 and 'TITLE=PNG' in error
+    assert status == 2 and 'TITLE=FILE' in error

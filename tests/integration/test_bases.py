@@ -24,6 +24,17 @@ def test_ema_trains_resumes_and_is_what_is_tested(tool, config, repository, tmp_
     tool('test.py', child, tmp_path / 'run/iter_4.pth', '--work-dir', tmp_path / 'test', options=[])
 
 
+def test_early_stopping_stops_and_a_new_rate_is_not_taken_in_silence(tool, config, repository, tmp_path):
+    child = tmp_path / 'early.py'
+    child.write_text(f"_base_ = [{str(config)!r}, {str(repository / 'configs/_base_/early_stopping.py')!r}]\n"
+                     "early_stopping = dict(min_delta=1.0, patience=1)\n")
+    tool('train.py', child, '--work-dir', tmp_path / 'run', options=['train_cfg.max_iters=8'])
+    assert (tmp_path / 'run/iter_4.pth').exists() and not (tmp_path / 'run/iter_6.pth').exists()
+    printed = tool('train.py', config, '--work-dir', tmp_path / 'run', '--resume', options=[
+        'train_cfg.max_iters=6', 'optim_wrapper.optimizer.lr=0.5'])
+    assert 'keeps its learning rate 0.002, not 0.5' in printed
+
+
 def test_epochs_with_restarts_and_accumulation(tool, repository, tmp_path):
     tiny = repository / 'configs/landcover/_base_/model_ftunetformer_tiny.py'
     bases = [str(repository / 'configs' / name) for name in (
