@@ -2,7 +2,7 @@
 # Make a virtual environment with everything Terrace needs, or reuse the one that is there.
 #   tools/setup_environment.sh            makes .venv in the checkout (TERRACE_VENV=DIR: elsewhere)
 # Torch is the CUDA build where nvidia-smi works, else the CPU build. PyPI has no CPU build for Linux: give PyTorch's
-# own index (see pytorch.org, "Get started") as TERRACE_TORCH_INDEX, or pip falls back to the larger CUDA build.
+# own index (from its "Get started" page) as TERRACE_TORCH_INDEX, or pip falls back to the larger CUDA build.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${TERRACE_VENV:-$root/.venv}
