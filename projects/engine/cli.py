@@ -43,10 +43,10 @@ def run(main: Callable[[], int | None]) -> None:
         if os.environ.get('TERRACE_DEBUG') == '1':
             raise
         sys.stdout.flush()
-        if os.environ.get('RANK', '0') != '0':  # under a launcher one rank says it
-            sys.exit(2)
+        rank = os.environ.get('RANK', '0')  # every rank speaks: what one of them alone has met, only it can tell
+        where = '' if rank == '0' else f'(rank {rank}) '
         text = str(error).rpartition('UserError: ')[2]  # raised in a data-loader worker, torch wraps it in a traceback
-        sys.stderr.write('error: ' + ' '.join(text.split()) + '\n')
+        sys.stderr.write(f'error: {where}{" ".join(text.split())}\n')
         status = 2
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # the reader went away (`| head`): not the tool's failure

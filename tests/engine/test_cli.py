@@ -22,6 +22,11 @@ def test_a_user_error_is_one_line(capsys):
     assert ended(raising(UserError('a.png: two\n  lines')), capsys) == (2, 'error: a.png: two lines\n')
 
 
+def test_what_one_rank_alone_has_met_is_told(capsys, monkeypatch):
+    monkeypatch.setenv('RANK', '1')
+    assert ended(raising(UserError('a.png: truncated')), capsys) == (2, 'error: (rank 1) a.png: truncated\n')
+
+
 def test_the_traceback_that_torch_wraps_around_a_worker_is_dropped(capsys):
     wrapped = ('Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File '
                '"x.py", line 1\nprojects.engine.errors.UserError: a.png: truncated\n')
