@@ -32,9 +32,9 @@ KNOWN_KEYS = frozenset((
     'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
     'visualizer', 'vis_backends', 'default_scope', 'randomness', 'experiment_name', 'custom_imports',
     'model_wrapper_cfg', 'precision', 'ema', 'early_stopping', 'tta_model', 'tta_pipeline', 'test_pipeline',
-    'train_pipeline', 'find_unused_parameters', 'sync_bn', 'cfg'))
+    'train_pipeline', 'find_unused_parameters', 'sync_bn', 'cfg', 'experiment', 'tracking', 'initialise'))
 HOOK_NAMES = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed', 'runtime_info', 'visualization',
-              'report')
+              'report', 'lineage', 'guard')
 REFERENCE = re.compile(r'\$\{([\w.]+)\}')
 # What MMEngine takes out of a dict, or puts into it, before the type sees it.
 BUILD_KEYS = {'type', '_scope_', '_delete_', 'init_cfg'}
@@ -178,6 +178,7 @@ def _accepted(value: Any, place: str) -> set[str] | None:
         'randomness': lambda: _arguments(set_random_seed),
         'env_cfg': lambda: {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
         'auto_scale_lr': lambda: {'enable', 'base_batch_size'},
+        'experiment': lambda: {'task', 'chain', 'stage', 'tags'},
         'custom_imports': lambda: {'imports', 'allow_failed_imports'},
         'model.test_cfg': lambda: {'mode', 'crop_size', 'stride'},
         'precision': lambda: {'cpu', 'cuda'},

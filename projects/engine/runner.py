@@ -143,7 +143,7 @@ def build_runner(config: Config, work_dir: str | Path, launcher: str = 'none', a
     start_processes(config, launcher)
     apply_precision(config, device(), amp)
     hooks = list(config.get('custom_hooks') or [])
-    for key in ('ema', 'early_stopping'):  # one-line bases (configs/_base_/): a list could not be merged
+    for key in ('ema', 'early_stopping', 'tracking'):  # one-line bases (configs/_base_/): a list could not be merged
         if config.get(key):
             hooks.append(config[key])
     config.custom_hooks = hooks
