@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # pytest-xdist already uses every core
+os.environ.setdefault('WANDB_MODE', 'disabled')  # tests/engine/tracking asks for what it needs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

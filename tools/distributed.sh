@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Start a tool in several processes: tools/distributed.sh TOOL PROCESSES ARGUMENTS… (used by dist_train.sh, dist_test.sh)
+# SIGTERM and SIGUSR1 go on to every process. Exit status: that of the tool (2: bad input, 75: saved, start me again).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tool=$1; processes=$2; shift 2
@@ -14,4 +15,17 @@ fi
 if [ "${NNODES:-1}" = 1 ]; then place=(--standalone)
 elif [ -z "${MASTER_ADDR:-}" ]; then echo "error: NNODES=$NNODES needs MASTER_ADDR" >&2; exit 2
 else place=(--nnodes "$NNODES" --node_rank "${NODE_RANK:-0}" --master_addr "$MASTER_ADDR" --master_port "${PORT:-29500}"); fi
-exec "$python" -m torch.distributed.run "${place[@]}" --nproc_per_node "$processes" "$here/$tool" "$@" --launcher pytorch
+# torchrun ends with 1 whatever its processes ended with, and its own answer to SIGTERM would leave them 30 s.
+TERRACE_STATUS_FILE=$(mktemp); export TERRACE_STATUS_FILE
+trap 'rm -f "$TERRACE_STATUS_FILE"' EXIT
+"$python" -m torch.distributed.run "${place[@]}" --nproc_per_node "$processes" "$here/$tool" "$@" --launcher pytorch &
+launcher=$!
+pass_on() { for process in $(ps -o pid= --ppid "$launcher"); do kill -USR1 "$process" 2>/dev/null || true; done; }
+trap pass_on TERM USR1
+status=0
+while true; do  # a trapped signal ends `wait` early
+  wait "$launcher" && status=0 || status=$?
+  kill -0 "$launcher" 2>/dev/null || break
+done
+if [ "$status" -ne 0 ] && [ -s "$TERRACE_STATUS_FILE" ]; then status=$(head -n 1 "$TERRACE_STATUS_FILE"); fi
+exit "$status"

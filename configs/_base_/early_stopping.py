@@ -1,2 +1,2 @@
 # Stop when the validation has not gained a thousandth in ten rounds.
-early_stopping = dict(type='EarlyStoppingHook', monitor='mIoU', rule='greater', min_delta=0.001, patience=10)
+early_stopping = dict(type='ResumableEarlyStoppingHook', monitor='mIoU', rule='greater', min_delta=0.001, patience=10)

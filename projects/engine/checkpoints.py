@@ -5,6 +5,7 @@ text that it finds in a checkpoint's meta, downloads whatever looks like a URL, 
 Everything here exists to stop one of these.
 """
 
+import json
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
+from projects.engine.checkpoint_files import verify_checkpoint
 from projects.engine.errors import UserError
 
 
@@ -53,17 +55,23 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict:
         A dict with at least ``state_dict``; a bare state dict is wrapped into one.
 
     Raises:
-        UserError: The file is missing, truncated, not a checkpoint, or holds objects that are not on the list.
+        UserError: The file is missing, truncated, not a checkpoint, does not agree with its checksum, or holds objects
+            that are not on the list.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f'checkpoint {path}: no such file')
+    verify_checkpoint(path)
     if path.suffix == '.safetensors':
-        from safetensors import SafetensorError
+        from safetensors import SafetensorError, safe_open
         from safetensors.torch import load_file
         try:
-            return {'state_dict': load_file(path, device=str(map_location or 'cpu')), 'meta': {}}
-        except (SafetensorError, OSError) as error:
+            with safe_open(path, framework='pt') as file:
+                header = file.metadata() or {}  # of tools/publish.py: every value but these two is JSON
+            meta = {key: json.loads(value) for key, value in header.items()
+                    if 'terrace_format' in header and key not in ('format', 'terrace_format')}
+            return {'state_dict': load_file(path, device=str(map_location or 'cpu')), 'meta': meta}
+        except (SafetensorError, OSError, ValueError, RecursionError) as error:
             raise UserError(f'checkpoint {path}: not a readable safetensors file ({error})') from error
     try:
         with torch.serialization.safe_globals(ALLOWED_GLOBALS):

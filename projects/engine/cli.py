@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from projects.engine.errors import UserError
+from projects.engine.errors import REQUEUE, Preempted, UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,11 +34,16 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 def run(main: Callable[[], int | None]) -> None:
     """Run a tool's ``main`` and leave the process with its status.
 
-    A :class:`UserError` becomes ``error: MESSAGE`` on standard error and status 2; an interrupt becomes status 130.
-    ``TERRACE_DEBUG=1`` shows the traceback instead.
+    A :class:`UserError` becomes ``error: MESSAGE`` on standard error and status 2; an interrupt becomes status 130; a
+    training that saved and stopped because a scheduler asked becomes status 75. ``TERRACE_DEBUG=1`` shows the traceback
+    instead. Where a launcher hides its processes' status, they leave it in the file ``TERRACE_STATUS_FILE``.
     """
     try:
         status = main()
+    except Preempted as stop:
+        if os.environ.get('RANK', '0') == '0':
+            sys.stderr.write(f'stopped: {stop}\n')
+        status = REQUEUE
     except UserError as error:
         if os.environ.get('TERRACE_DEBUG') == '1':
             raise
@@ -59,4 +64,16 @@ def run(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write('interrupted\n')
         status = 130
+    except BaseException:
+        _leave_status(1)
+        raise
+    _leave_status(status or 0)
     sys.exit(status or 0)
+
+
+def _leave_status(status: int) -> None:
+    """Tell the script that started several processes (tools/distributed.sh): torchrun ends with 1 whatever happened."""
+    path = os.environ.get('TERRACE_STATUS_FILE')
+    if path and status:
+        with open(path, 'a', encoding='utf-8') as file:
+            file.write(f'{status}\n')

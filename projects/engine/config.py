@@ -34,7 +34,7 @@ KNOWN_KEYS = frozenset((
     'model_wrapper_cfg', 'precision', 'ema', 'early_stopping', 'tta_model', 'tta_pipeline', 'test_pipeline',
     'train_pipeline', 'find_unused_parameters', 'sync_bn', 'cfg', 'experiment', 'tracking', 'initialise'))
 HOOK_NAMES = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed', 'runtime_info', 'visualization',
-              'report', 'lineage', 'guard')
+              'report', 'lineage', 'guard', 'preemption')
 REFERENCE = re.compile(r'\$\{([\w.]+)\}')
 # What MMEngine takes out of a dict, or puts into it, before the type sees it.
 BUILD_KEYS = {'type', '_scope_', '_delete_', 'init_cfg'}
@@ -179,6 +179,7 @@ def _accepted(value: Any, place: str) -> set[str] | None:
         'env_cfg': lambda: {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
         'auto_scale_lr': lambda: {'enable', 'base_batch_size'},
         'experiment': lambda: {'task', 'chain', 'stage', 'tags'},
+        'initialise': lambda: _arguments(registered('InitialiseHook')[0]),
         'custom_imports': lambda: {'imports', 'allow_failed_imports'},
         'model.test_cfg': lambda: {'mode', 'crop_size', 'stride'},
         'precision': lambda: {'cpu', 'cuda'},

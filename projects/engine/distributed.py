@@ -1,8 +1,9 @@
-"""Several processes: gloo where there is no CUDA, and running statistics that are equal on all ranks."""
+"""Several processes: gloo where there is no CUDA, running statistics that are equal, decisions taken together."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -10,7 +11,7 @@ from mmengine.config import Config
 from mmengine.dist import init_dist
 from torch import nn
 
-from projects.engine.errors import UserError
+from projects.engine.errors import Preempted, UserError
 
 
 def start_processes(config: Config, launcher: str) -> None:
@@ -46,11 +47,59 @@ def leaving_together() -> Iterator[None]:
     """
     try:
         yield
-        if dist.is_available() and dist.is_initialized():
-            dist.barrier()
+        _barrier()
+    except Preempted:  # all ranks stop at the same iteration
+        _barrier()
+        raise
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _barrier() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+
+
+class Agreement:
+    """What the ranks decide together, over a group of its own on the CPU: no device is waited for.
+
+    Collective: all ranks make one, and call its methods the same number of times in the same order.
+    """
+
+    def __init__(self) -> None:
+        several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        self.group = dist.new_group(backend='gloo') if several else None
+        self._under_way: tuple[Any, torch.Tensor] | None = None
+
+    def any(self, flag: bool) -> bool:
+        """Return whether any rank had its flag up: in this call for one process, in the last call for several.
+
+        The message travels while the next iteration runs, so that asking costs next to nothing.
+        """
+        if self.group is None:
+            return flag
+        before = self._under_way
+        told = torch.tensor([float(flag)])
+        self._under_way = (dist.all_reduce(told, group=self.group, async_op=True), told)
+        if before is None:
+            return False
+        before[0].wait()
+        return bool(before[1])
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """Return the values of all ranks on rank 0, and None on the others."""
+        if self.group is None:
+            return [value]
+        found = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+        dist.gather_object(value, found, dst=0, group=self.group)
+        return found
+
+    def finish(self) -> None:
+        """Wait for the message under way, so that the group can be left."""
+        if self._under_way is not None:
+            self._under_way[0].wait()
+            self._under_way = None
 
 
 def _slurm_environment() -> None:
@@ -78,7 +127,7 @@ def synchronise_buffers(model: nn.Module) -> None:
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return
-    buffers = [buffer for name, buffer in model.named_buffers() if name.endswith(('running_mean', 'running_var'))]
+    buffers = _running_statistics(model)
     if not buffers:
         return
     flat = torch.cat([buffer.flatten() for buffer in buffers])
@@ -86,3 +135,23 @@ def synchronise_buffers(model: nn.Module) -> None:
     flat /= dist.get_world_size()
     for buffer, part in zip(buffers, flat.split([buffer.numel() for buffer in buffers])):
         buffer.copy_(part.view_as(buffer))
+
+
+def _running_statistics(model: nn.Module) -> list[torch.Tensor]:
+    return [buffer for name, buffer in model.named_buffers() if name.endswith(('running_mean', 'running_var'))]
+
+
+@torch.no_grad()
+def own_statistics(models: Sequence[nn.Module]) -> list[torch.Tensor]:
+    """Return copies of this rank's running means and variances, on the CPU; none where there is one process."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return []
+    return [buffer.detach().cpu().clone() for model in models for buffer in _running_statistics(model)]
+
+
+@torch.no_grad()
+def set_own_statistics(models: Sequence[nn.Module], values: Sequence[torch.Tensor]) -> None:
+    """Put back what :func:`own_statistics` returned."""
+    if values:
+        for buffer, value in zip((b for model in models for b in _running_statistics(model)), values, strict=True):
+            buffer.copy_(value)

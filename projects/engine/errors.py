@@ -1,4 +1,4 @@
-"""The one error type that a user is meant to read."""
+"""What ends a run in order: a mistake that the user can mend, or a scheduler that wants the machine back."""
 
 
 class UserError(Exception):
@@ -7,3 +7,10 @@ class UserError(Exception):
     Tools print it as ``error: MESSAGE`` and exit with status 2 (see :func:`projects.engine.cli.run`). Library code
     raises it wherever the user, and not the program, has to change something.
     """
+
+
+class Preempted(Exception):
+    """A signal asked a training to stop; everything is saved. Tools exit with :data:`REQUEUE`."""
+
+
+REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, run me again

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from projects.engine.failpoints import fail_point
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -27,11 +29,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         umask = os.umask(0)  # mkstemp makes private files; the umask can only be read by setting it
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
+        fail_point('before_fsync', path)
         with open(temporary, 'rb+') as file:
             os.fsync(file.fileno())
+        fail_point('before_rename', path)
         os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # without it a power cut can undo the rename
+        finally:
+            os.close(folder)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str | Path, suffix: str) -> None:
+    """Remove the temporary files that a killed :func:`atomic_path` left in a folder that nobody else writes to."""
+    for path in Path(folder).glob(f'.*.*{suffix}'):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,24 +1,39 @@
 """The runner that every task uses: MMEngine's, with the defaults that lose runs or silently do less taken out."""
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import mmengine
 import torch
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.model import BaseTTAModel, is_model_wrapper, revert_sync_batchnorm
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import RUNNERS
 from torch import nn
 from torch.utils.data import DataLoader
 
+from projects.engine.batches import watched
+from projects.engine.checkpoint_files import write_checkpoint
 from projects.engine.checkpoints import read_weights
 from projects.engine.consistency import check_consistency, config_metainfo
-from projects.engine.distributed import start_processes, synchronise_buffers
+from projects.engine.distributed import (
+    Agreement,
+    own_statistics,
+    set_own_statistics,
+    start_processes,
+    synchronise_buffers,
+)
 from projects.engine.errors import UserError
+from projects.engine.loops import ResumableEpochLoop, ResumableIterLoop
 from projects.engine.precision import apply_precision
+from projects.engine.random_state import random_state, set_random_state
+from projects.engine.saving import AtomicCheckpointHook, checkpoints_of
 from projects.engine.startup import device
 
 
@@ -28,8 +43,16 @@ class TerraceRunner(Runner):
 
     - Weights are loaded all or not at all, and only when the class order agrees.
     - Without CUDA, SyncBN becomes BN also under several processes.
-    - Running statistics are equal on all ranks before a validation, a save and the end.
+    - Running statistics are equal on all ranks before a validation, in a checkpoint and at the end.
+    - A checkpoint holds all that the next iteration depends on, of every rank; saving changes nothing in the run.
     """
+
+    _resumed: dict[str, Any] | None = None  # what a checkpoint holds beside MMEngine's part, until training starts
+
+    @cached_property
+    def agreement(self) -> Agreement:
+        """What the ranks decide together. Collective at the first use."""
+        return Agreement()
 
     def get_hooks_info(self) -> str:
         """Return the hooks in their order on one line; MMEngine's table fills a screen."""
@@ -69,16 +92,24 @@ class TerraceRunner(Runner):
                          diff_rank_seed: bool = False) -> DataLoader:
         if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
             dataloader = dict(dataloader, persistent_workers=False)  # torch refuses it without workers
+        if isinstance(dataloader, DataLoader):
+            return dataloader
         try:
-            return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+            return watched(Runner.build_dataloader(dataloader, seed, diff_rank_seed))
         except ValueError as error:
             raise UserError(f'dataloader: {error}') from error
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        loop = super().build_train_loop(loop)
-        if isinstance(loop, EpochBasedTrainLoop) and not len(loop.dataloader):
+        if isinstance(loop, dict) and 'type' not in loop:
+            arguments = {key: value for key, value in loop.items() if key != 'by_epoch'}
+            resumable = ResumableEpochLoop if loop.get('by_epoch', True) else ResumableIterLoop
+            loop = resumable(**arguments, runner=self, dataloader=self._train_dataloader)
+        else:
+            loop = super().build_train_loop(loop)
+        if isinstance(loop, ResumableEpochLoop) and not len(loop.dataloader):
             raise UserError(f'train_dataloader: an epoch has no batch: {len(loop.dataloader.dataset)} images over '
-                            f'{self.world_size} processes make no batch of {loop.dataloader.batch_size}')
+                            f'{self.world_size} processes make no batch of '
+                            f'{self.cfg.train_dataloader.get("batch_size", 1)}')
         return loop
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
@@ -98,24 +129,113 @@ class TerraceRunner(Runner):
         model.load_state_dict(checkpoint['state_dict'], strict=True)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}: {len(checkpoint["state_dict"])} keys, all match')
+        if self._resume:
+            self._resumed = {key: checkpoint[key] for key in ('ranks', 'hooks', 'sampler_seed') if key in checkpoint}
         return checkpoint
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Resume; a checkpoint without training state is a user's error, a changed learning rate is said."""
-        wanted = (self.cfg.get('optim_wrapper') or {}).get('optimizer', {}).get('lr')
+        wanted = self._first_rates()
         try:
             super().resume(filename, *args, **kwargs)
         except KeyError as error:
             raise UserError(f'checkpoint {filename}: cannot resume, it has no {error} (weights only?); '
                             'start a new stage with load_from instead') from error
-        kept = max((group.get('initial_lr', group['lr']) for group in self.optim_wrapper.param_groups), default=None)
-        if wanted is not None and kept is not None and abs(kept - wanted) > 1e-9 * abs(wanted):
-            self.logger.warning(f'the resumed run keeps its learning rate {kept:g}, not {wanted:g} of the config: a '
-                                'new rate is a new stage (load_from)')
+        self._check_branch(filename)
+        self._restore(filename)
+        for new, kept in zip(wanted, self._first_rates()):
+            if abs(kept - new) > 1e-9 * abs(new):
+                self.logger.warning(f'the resumed run keeps its learning rate {kept:g}, not {new:g} of the config: a '
+                                    'new rate is a new stage (load_from)')
+                break
 
-    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+    def _first_rates(self) -> list[float]:
+        return [group.get('initial_lr', group['lr']) for group in self.optim_wrapper.param_groups]
+
+    def _check_branch(self, filename: str) -> None:
+        newer = [path for path in checkpoints_of(self.work_dir)
+                 if int(path.stem.partition('_')[2]) > self.iter and path.resolve() != Path(filename).resolve()]
+        if newer:
+            raise UserError(f'{self.work_dir}: holds {newer[0].name}, which is newer than iteration {self.iter} of '
+                            f'{filename}; resume in another --work-dir, or move the newer ones away')
+
+    def _restore(self, filename: str) -> None:
+        """Take over what is not MMEngine's; the generators follow when the first batch is due."""
+        state = self._resumed or {}
+        for hook in self.hooks:
+            kept = state.get('hooks', {}).get(type(hook).__name__)
+            if kept is not None:
+                hook.load_state_dict(kept)
+        sampler = self.train_loop.dataloader.batch_sampler.sampler
+        if state.get('sampler_seed') is not None and hasattr(sampler, 'seed'):
+            sampler.seed = state['sampler_seed']
+        ranks = state.get('ranks')
+        if ranks is None or len(ranks) != self.world_size:
+            found = f'{len(ranks)} processes' if ranks else 'no random state'
+            self.logger.warning(f'{filename} holds {found}, this run has {self.world_size}: it goes on, but not to the '
+                                'same bits')
+            self._resumed = None
+            return
+        set_own_statistics(self._averaged_models(), ranks[self.rank]['statistics'])
+        self.train_loop.validated = ranks[self.rank]['validated']
+
+    def restore_random_state(self) -> None:
+        """Set this rank's generators to where a resumed checkpoint left them; without one, leave them alone."""
+        if self._resumed is not None:
+            set_random_state(self._resumed['ranks'][self.rank]['random'])
+            self._resumed = None
+
+    def save_now(self) -> None:
+        """Write a checkpoint of this iteration through the checkpoint hook. Collective."""
+        for hook in self.hooks:
+            if isinstance(hook, AtomicCheckpointHook):
+                hook.save(self)
+
+    def save_checkpoint(self, out_dir: str | Path, filename: str, file_client_args: dict | None = None,
+                        save_optimizer: bool = True, save_param_scheduler: bool = True, meta: dict | None = None,
+                        by_epoch: bool = True, backend_args: dict | None = None) -> None:
+        """Write a checkpoint whole or not at all. Collective; rank 0 writes.
+
+        Beside MMEngine's keys it holds ``ranks`` (each rank's random state, running statistics and last validated
+        iteration), ``hooks`` (the state of those that have one) and ``sampler_seed``.
+
+        Raises:
+            UserError: It could not be written (see :func:`projects.engine.checkpoint_files.write_checkpoint`).
+        """
+        models = self._averaged_models()
+        own = own_statistics(models)
+        ranks = self.agreement.gather({'random': random_state(), 'statistics': own,
+                                       'validated': getattr(self.train_loop, 'validated', -1)})
         self._synchronise()
-        super().save_checkpoint(*args, **kwargs)
+        try:
+            if is_main_process():
+                write_checkpoint(self._checkpoint(ranks, save_optimizer, save_param_scheduler, dict(
+                    dict(epoch=self.epoch + by_epoch, iter=self.iter + (not by_epoch)), **(meta or {}))),
+                    Path(out_dir) / filename)
+        finally:
+            set_own_statistics(models, own)
+
+    def _checkpoint(self, ranks: list, save_optimizer: bool, save_param_scheduler: bool, meta: dict) -> dict:
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        meta.update(cfg=self.cfg.pretty_text, seed=self.seed, experiment_name=self.experiment_name,
+                    time=time.strftime('%Y%m%d_%H%M%S', time.localtime()), mmengine_version=mmengine.__version__)
+        if hasattr(self.train_dataloader.dataset, 'metainfo'):
+            meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
+        checkpoint = {'meta': meta, 'state_dict': model.state_dict()}
+        if save_optimizer:
+            checkpoint.update(
+                message_hub=self.message_hub.state_dict(), optimizer=self.optim_wrapper.state_dict(), ranks=ranks,
+                hooks={type(hook).__name__: hook.state_dict() for hook in self.hooks if hasattr(hook, 'state_dict')},
+                sampler_seed=getattr(getattr(self.train_dataloader.batch_sampler, 'sampler', None), 'seed', None))
+        if save_param_scheduler and self.param_schedulers is not None:
+            of_one = not isinstance(self.param_schedulers, dict)
+            checkpoint['param_schedulers'] = [s.state_dict() for s in self.param_schedulers] if of_one else {
+                name: [s.state_dict() for s in found] for name, found in self.param_schedulers.items()}
+        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        return _on_cpu(checkpoint)
+
+    def _averaged_models(self) -> list[nn.Module]:
+        return [self.model, *(hook.ema_model for hook in self.hooks if hasattr(hook, 'ema_model'))]
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         if fn_name in ('before_val', 'after_train'):
@@ -123,10 +243,19 @@ class TerraceRunner(Runner):
         super().call_hook(fn_name, **kwargs)
 
     def _synchronise(self) -> None:
-        synchronise_buffers(self.model)
-        for hook in self.hooks:
-            if hasattr(hook, 'ema_model'):  # averages of buffers that differed between ranks
-                synchronise_buffers(hook.ema_model)
+        for model in self._averaged_models():  # averages of buffers that differed between ranks, too
+            synchronise_buffers(model)
+
+
+def _on_cpu(value: Any) -> Any:
+    """Return nested dicts and lists with every tensor on the CPU."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_on_cpu(item) for item in value)
+    return value
 
 
 def build_runner(config: Config, work_dir: str | Path, launcher: str = 'none', amp: bool = False) -> TerraceRunner:
@@ -146,5 +275,7 @@ def build_runner(config: Config, work_dir: str | Path, launcher: str = 'none', a
     for key in ('ema', 'early_stopping', 'tracking'):  # one-line bases (configs/_base_/): a list could not be merged
         if config.get(key):
             hooks.append(config[key])
+    if config.get('initialise'):
+        hooks.append(dict(config.initialise, type='InitialiseHook'))
     config.custom_hooks = hooks
     return TerraceRunner.from_cfg(config)

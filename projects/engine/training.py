@@ -1,46 +1,27 @@
 """Train one config: what ``tools/train.py`` does."""
 
 import logging
-import re
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.logging import print_log
 
-from projects.engine.checkpoints import read_checkpoint
 from projects.engine.config import load_config
 from projects.engine.distributed import leaving_together
-from projects.engine.errors import UserError
+from projects.engine.errors import Preempted, UserError
+from projects.engine.files import remove_leftovers
+from projects.engine.lock import locked
 from projects.engine.runner import TerraceRunner, build_runner
+from projects.engine.saving import checkpoints_of, newest_that_opens
 
 
 def default_work_dir(config: str | Path) -> Path:
     """Return ``work_dirs/<config name>`` below the current directory."""
     return Path('work_dirs') / Path(config).stem
-
-
-def checkpoints_of(work_dir: Path) -> list[Path]:
-    """Return the run's periodic checkpoints, newest (by iteration or epoch) first."""
-    found = {path: re.fullmatch(r'(?:iter|epoch)_(\d+)\.pth', path.name) for path in work_dir.glob('*.pth')}
-    return sorted((path for path, match in found.items() if match), key=lambda path: -int(found[path].group(1)))
-
-
-def newest_that_opens(work_dir: Path) -> Path | None:
-    """Return the newest checkpoint of a run that can be read; say which ones were skipped and why.
-
-    Raises:
-        UserError: There are checkpoints and none can be read: starting anew would overwrite the run.
-    """
-    found = checkpoints_of(work_dir)
-    for path in found:
-        try:
-            read_checkpoint(path)
-            return path
-        except UserError as error:
-            print_log(f'skipped while resuming: {error}', logger='current', level=logging.WARNING)
-    if found:
-        raise UserError(f'{work_dir}: none of its {len(found)} checkpoints can be read; choose another --work-dir')
-    return None
 
 
 def train(config: str | Path, *, work_dir: str | Path | None = None, resume: str | None = None, amp: bool = False,
@@ -61,6 +42,19 @@ def train(config: str | Path, *, work_dir: str | Path | None = None, resume: str
     """
     cfg = load_config(config, cfg_options)
     work_dir = Path(work_dir or cfg.get('work_dir') or default_work_dir(config))
+    first = os.environ.get('SLURM_PROCID' if launcher == 'slurm' else 'RANK', '0') == '0'
+    with locked(work_dir) if first else nullcontext():
+        if first:
+            remove_leftovers(work_dir, '.pth')
+        _choose_start(cfg, work_dir, resume)
+        with leaving_together():
+            runner = build_runner(cfg, work_dir, launcher, amp)
+            with _telling_the_end(runner):
+                runner.train()
+    return runner
+
+
+def _choose_start(cfg: Config, work_dir: Path, resume: str | None) -> None:
     if resume is None:
         cfg.resume = False
         if checkpoints_of(work_dir):
@@ -74,7 +68,23 @@ def train(config: str | Path, *, work_dir: str | Path | None = None, resume: str
         cfg.resume, cfg.load_from = True, resume
     if cfg.get('load_from') and not Path(cfg.load_from).is_file():
         raise UserError(f'load_from {cfg.load_from}: no such file')
-    with leaving_together():
-        runner = build_runner(cfg, work_dir, launcher, amp)
-        runner.train()
-    return runner
+
+
+@contextmanager
+def _telling_the_end(runner: TerraceRunner) -> Iterator[None]:
+    """Call the hooks' ``on_exit`` exactly once, however the body ends; a failure in one of them is logged."""
+    status, reason = 'finished', None
+    try:
+        yield
+    except BaseException as error:
+        status = 'preempted' if isinstance(error, Preempted) else 'failed'
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        raise
+    finally:
+        for hook in runner.hooks:
+            if hasattr(hook, 'on_exit'):
+                try:
+                    hook.on_exit(runner, status=status, reason=reason)
+                except Exception as error:
+                    print_log(f'{type(hook).__name__}.on_exit: {type(error).__name__}: {error}', 'current',
+                              logging.ERROR)

@@ -46,4 +46,4 @@ def test_epochs_with_restarts_and_accumulation(tool, repository, tmp_path):
         'train_cfg.max_epochs=2', 'train_cfg.val_interval=1', 'param_scheduler.0.periods=[1,1]',
         'optim_wrapper.accumulative_counts=2'], epochs=True)
     assert 'Epoch(val) [2]' in printed
-    assert (tmp_path / 'run/epoch_2.pth').exists()
+    assert read_checkpoint(tmp_path / 'run/iter_6.pth')['meta']['epoch'] == 2

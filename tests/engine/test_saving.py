@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from projects.engine.errors import UserError
-from projects.engine.training import checkpoints_of, newest_that_opens
+from projects.engine.saving import checkpoints_of, newest_that_opens
 
 
 def save(path):
@@ -19,12 +19,14 @@ def test_by_number_not_by_name_or_pointer(tmp_path):
     assert newest_that_opens(tmp_path).name == 'iter_1000.pth'
 
 
-def test_a_truncated_newest_is_skipped_and_none_is_an_error(tmp_path):
+def test_a_truncated_newest_is_skipped_and_kept_aside_and_none_is_an_error(tmp_path):
     assert newest_that_opens(tmp_path) is None and newest_that_opens(tmp_path / 'nowhere') is None
-    save(tmp_path / 'epoch_1.pth')
-    save(tmp_path / 'epoch_2.pth')
-    (tmp_path / 'epoch_2.pth').write_bytes((tmp_path / 'epoch_2.pth').read_bytes()[:99])
-    assert newest_that_opens(tmp_path).name == 'epoch_1.pth'
-    (tmp_path / 'epoch_1.pth').write_bytes(b'')
-    with pytest.raises(UserError, match='none of its 2 checkpoints can be read'):
+    save(tmp_path / 'iter_1.pth')
+    save(tmp_path / 'iter_2.pth')
+    (tmp_path / 'iter_2.pth').write_bytes((tmp_path / 'iter_2.pth').read_bytes()[:99])
+    assert newest_that_opens(tmp_path).name == 'iter_1.pth'
+    assert {path.name for path in tmp_path.iterdir()} == {'iter_1.pth', 'iter_2.pth.damaged'}
+    (tmp_path / 'iter_1.pth').write_bytes(b'')
+    with pytest.raises(UserError, match='none of its 1 checkpoints can be read'):
         newest_that_opens(tmp_path)
+    assert (tmp_path / 'iter_1.pth').exists()

@@ -1,0 +1,69 @@
+"""A training and the processes that end it: python lives.py PLAN.json.
+
+The plan names a config and runs; each run is a work directory and a list of lives. A life trains (with ``--resume
+auto``) in a process of its own and ends by itself, by a fail point, or by a signal: at a ``fraction`` of the time that
+the first life of all took, or when its ``log`` shows some text. Everything is imported once and each life is forked, so
+that a life costs its training and not five seconds of imports. How each life ended goes to PLAN.done.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import projects.engine.register  # noqa: F401
+from projects.engine.cli import run
+from projects.engine.startup import start
+from projects.engine.training import train
+
+
+def live(config: str, work_dir: str, life: dict, whole: float) -> int:
+    """Fork a training, end it as the life says, and return its exit code, negative for a signal."""
+    log = Path(f'{work_dir}.log')
+    seen = log.stat().st_size if log.exists() else 0
+    pid = os.fork()
+    if pid == 0:
+        torch.set_num_threads(1)
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        os.environ.update(life.get('environment', {}))
+        try:
+            run(lambda: train(config, work_dir=work_dir, resume='auto', cfg_options=life.get('options')) and None)
+        except SystemExit as end:
+            os._exit(end.code)  # what a tool's process does, without the cleaning up of this one's parent
+    until = life.get('log')
+    limit = time.monotonic() + (120 if until else life.get('fraction', 0) * whole)
+    while until or 'fraction' in life:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= limit or (until and log.exists() and until.encode() in log.read_bytes()[seen:]):
+            os.kill(pid, getattr(signal, life.get('signal', 'SIGKILL')))
+            break
+        time.sleep(0.005)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    plan = json.loads(path.read_text())
+    start()
+    import mmseg.models  # noqa: F401
+    ended, whole = {}, 0.0
+    for work_dir, lives in plan['runs'].items():
+        os.makedirs(work_dir, exist_ok=True)
+        ended[work_dir] = []
+        for life in lives:
+            begun = time.monotonic()
+            ended[work_dir].append(live(plan['config'], work_dir, life, whole))
+            whole = whole or time.monotonic() - begun
+    path.with_suffix('.done').write_text(json.dumps(ended))
+
+
+if __name__ == '__main__':
+    main()
