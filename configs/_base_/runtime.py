@@ -2,8 +2,8 @@
 default_scope = 'mmseg'
 custom_imports = dict(
     imports=[
-        'projects.engine.register', 'projects.multiscale.register', 'projects.evaluation.register',
-        'projects.landcover.register'],
+        'projects.engine.register', 'projects.multiscale.register', 'projects.multistage.register',
+        'projects.evaluation.register', 'projects.landcover.register'],
     allow_failed_imports=False)
 
 env_cfg = dict(
@@ -22,10 +22,13 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch='${train_cfg.by_epoch}'),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook', by_epoch='${train_cfg.by_epoch}', interval='${train_cfg.val_interval}',
+        type='AtomicCheckpointHook', by_epoch='${train_cfg.by_epoch}', interval='${train_cfg.val_interval}',
         max_keep_ckpts=2, save_best='mIoU', rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    report=dict(type='SegmentationReportHook'))
+    report=dict(type='SegmentationReportHook'),
+    lineage=dict(type='LineageHook'),
+    guard=dict(type='GuardHook', max_skipped_steps=0, max_bad_samples=0),
+    preemption=dict(type='PreemptionHook'))
 
 log_level = 'INFO'
 log_processor = dict(by_epoch='${train_cfg.by_epoch}')
