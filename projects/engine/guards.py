@@ -47,7 +47,7 @@ class GuardHook(Hook):
         self.skipped = 0
         self.bad: set[str] = set()
         self._losses: dict[str, Any] = {}
-        self._samples: list[str] = []
+        self._batch: Any = None  # of the iteration under way
         self._scale: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -69,11 +69,10 @@ class GuardHook(Hook):
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Count replaced samples."""
-        self._losses = {}
-        self._samples = sample_names(data_batch)
-        samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
-        told = [text for sample in samples or () for text in sample.get('bad_samples') or ()]
-        for text in told:
+        self._losses, self._batch = {}, data_batch
+        if not self.max_bad_samples:
+            return  # the first one has stopped the run
+        for text in (text for sample in data_batch['data_samples'] for text in sample.get('bad_samples') or ()):
             name = text.split(':')[0]
             if name not in self.bad:
                 self.bad.add(name)
@@ -83,8 +82,7 @@ class GuardHook(Hook):
         if len(self.bad) > self.max_bad_samples:
             raise UserError(f'{len(self.bad)} samples cannot be read, max_bad_samples is {self.max_bad_samples}: '
                             f'{", ".join(sorted(self.bad))}')
-        if self.max_bad_samples:
-            runner.message_hub.update_scalar('train/bad_samples', len(self.bad))
+        runner.message_hub.update_scalar('train/bad_samples', len(self.bad))
 
     def _remember(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(output, dict) and module.training:
@@ -125,11 +123,12 @@ class GuardHook(Hook):
             self._scale = scale
         if self.max_skipped_steps or scaler is not None:
             runner.message_hub.update_scalar('train/skipped_steps', self.skipped)
+        self._losses, self._batch = {}, None
 
     def _skipped_one(self, runner: Any, why: str) -> None:
         self.skipped += 1
         print_log(f'iteration {runner.iter + 1}: step left out ({why}), {self.skipped} so far; samples: '
-                  f'{", ".join(self._samples)}', 'current', logging.WARNING)
+                  f'{", ".join(sample_names(self._batch))}', 'current', logging.WARNING)
 
     def _terms(self) -> dict[str, float]:
         return {name: float(torch.as_tensor(value).detach().float().mean()) if not isinstance(value, (list, tuple))
@@ -138,12 +137,13 @@ class GuardHook(Hook):
 
     def _stop(self, runner: Any, problem: str, facts: dict[str, Any]) -> None:
         iteration = runner.iter + 1
+        samples = sample_names(self._batch)
         path = Path(runner.work_dir) / 'guard' / f'iter_{iteration}_rank_{get_rank()}.json'
         write_json(path, {
-            'iteration': iteration, 'epoch': runner.epoch, 'problem': problem, 'samples': self._samples,
+            'iteration': iteration, 'epoch': runner.epoch, 'problem': problem, 'samples': samples,
             'losses': {name: str(value) for name, value in self._terms().items()},
             'learning_rates': dict(runner.optim_wrapper.get_lr()), **facts})
-        text = (f'iteration {iteration}: {problem}; samples {", ".join(self._samples) or "unknown"} (more in {path}). '
+        text = (f'iteration {iteration}: {problem}; samples {", ".join(samples) or "unknown"} (more in {path}). '
                 'Checkpoints before it are kept: try a smaller learning rate, or look at these samples')
         runner.call_hook('on_alert', title='not finite', text=text)
         raise UserError(text)

@@ -20,8 +20,11 @@ from projects.engine.saving import checkpoints_of, newest_that_opens
 
 
 def default_work_dir(config: str | Path) -> Path:
-    """Return ``work_dirs/<config name>`` below the current directory."""
-    return Path('work_dirs') / Path(config).stem
+    """Return ``work_dirs/<config name>`` below the current directory; a trial of ``wandb agent`` has its own below."""
+    folder = Path('work_dirs') / Path(config).stem
+    if os.environ.get('WANDB_SWEEP_ID') and os.environ.get('WANDB_RUN_ID'):
+        folder = folder / os.environ['WANDB_SWEEP_ID'] / os.environ['WANDB_RUN_ID']
+    return folder
 
 
 def train(config: str | Path, *, work_dir: str | Path | None = None, resume: str | None = None, amp: bool = False,

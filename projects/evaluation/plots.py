@@ -7,8 +7,10 @@ renders one.
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -20,14 +22,32 @@ from projects.evaluation.curves import Curves, finite
 INK, MUTED, GRID = '#1f2933', '#66727f', '#e3e8ee'
 BLUE, ORANGE, GREEN, PINK, SKY, GOLD = '#2d6cc0', '#d1661e', '#2a8c6a', '#b0518f', '#5aa9dd', '#c79a1b'
 SERIES = (BLUE, ORANGE, GREEN, PINK, SKY, GOLD)
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a drawing."""
+
+    ink: str = INK
+    muted: str = MUTED
+    grid: str = GRID
+    paper: str = 'white'
+    series: tuple[str, ...] = SERIES
+
+
+LIGHT = Theme()
+DARK = Theme(ink='#e6ebf0', muted='#9ba8b5', grid='#2e3945', paper='#1b222a',
+             series=('#6aa5ec', '#f0955a', '#5cc49c', '#d98abf', '#8ccaf2', '#e3bf55'))
+STYLES = ('-', '--', ':')  # of the first six series, the next six and so on
+SCORES = ('mIoU', 'mIoU_foreground', 'mF1', 'OA', 'mAcc')
 SHADES = LinearSegmentedColormap.from_list('shades', ['#f3f6fa', '#d0e1f4', '#86b2df', '#2d6cc0', '#12396f'])
 
 
-def png_bytes(figure: Figure, dpi: int = 120) -> bytes:
-    """Render a figure as PNG."""
+def png_bytes(figure: Figure, dpi: int = 120, theme: Theme = LIGHT) -> bytes:
+    """Render a figure as PNG on the theme's paper."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=dpi, facecolor='white', bbox_inches='tight', pad_inches=0.15)
+    figure.savefig(buffer, format='png', dpi=dpi, facecolor=theme.paper, bbox_inches='tight', pad_inches=0.15)
     return buffer.getvalue()
 
 
@@ -101,7 +121,7 @@ def plot_confusion(
     return figure
 
 
-def plot_reliability(calibration: Calibration, title: str = 'Reliability') -> Figure:
+def plot_reliability(calibration: Calibration, title: str = 'Reliability', theme: Theme = LIGHT) -> Figure:
     """Draw accuracy against confidence, and below how many pixels have which confidence."""
     bins = len(calibration.count)
     edges = np.linspace(0, 1, bins + 1)
@@ -109,103 +129,164 @@ def plot_reliability(calibration: Calibration, title: str = 'Reliability') -> Fi
     figure = Figure(figsize=(5.2, 5.8), layout='constrained')
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
     used = calibration.count > 0
-    top.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label='perfect')
-    top.bar(edges[:-1][used], accuracy[used], width=1 / bins, align='edge', color=BLUE, edgecolor='white',
-            linewidth=0.8, label='accuracy')
+    top.plot([0, 1], [0, 1], color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), label='perfect')
+    top.bar(edges[:-1][used], accuracy[used], width=1 / bins, align='edge', color=theme.series[0],
+            edgecolor=theme.paper, linewidth=0.8, label='accuracy')
     gap = confidence - accuracy
     top.bar(edges[:-1][used], gap[used], bottom=accuracy[used], width=1 / bins, align='edge', facecolor='none',
-            edgecolor=ORANGE, hatch='////', linewidth=0.8, label='gap to confidence')
+            edgecolor=theme.series[1], hatch='////', linewidth=0.8, label='gap to confidence')
     top.set(ylim=(0, 1), xlim=(0, 1))
-    top.set_ylabel('accuracy', color=MUTED)
-    top.legend(loc='upper left', frameon=False, fontsize=9, labelcolor=INK)
-    top.set_title(title, loc='left', color=INK, fontsize=13, fontweight='bold')
+    top.set_ylabel('accuracy', color=theme.muted)
+    top.legend(loc='upper left', frameon=False, fontsize=9, labelcolor=theme.ink)
+    top.set_title(title, loc='left', color=theme.ink, fontsize=13, fontweight='bold')
     total = calibration.count.sum()
     error = calibration.error
     if total:
         side = 'too sure' if calibration.confidence.sum() > calibration.correct.sum() else 'not sure enough'
         top.text(0.97, 0.04, f'ECE {100 * error:.2f} %\non average {side}', transform=top.transAxes, ha='right',
-                 va='bottom', color=INK, fontsize=10,
-                 bbox=dict(facecolor='white', edgecolor='none', alpha=0.85, boxstyle='round,pad=0.4'))
+                 va='bottom', color=theme.ink, fontsize=10,
+                 bbox=dict(facecolor=theme.paper, edgecolor='none', alpha=0.85, boxstyle='round,pad=0.4'))
     share = calibration.count / max(total, 1)
-    bottom.bar(edges[:-1], share, width=1 / bins, align='edge', color='#b9c6d4', edgecolor='white', linewidth=0.8)
-    bottom.set_ylabel('share of pixels', color=MUTED)
-    bottom.set_xlabel('confidence (largest class probability)', color=MUTED)
+    bottom.bar(edges[:-1], share, width=1 / bins, align='edge', color=theme.muted, alpha=0.55,
+               edgecolor=theme.paper, linewidth=0.8)
+    bottom.set_ylabel('share of pixels', color=theme.muted)
+    bottom.set_xlabel('confidence (largest class probability)', color=theme.muted)
     for axes in (top, bottom):
-        _plain_axes(axes)
+        _plain_axes(axes, theme)
     return figure
 
 
-def plot_curves(curves: Curves, title: str = 'Training') -> Figure:
-    """Draw loss terms, validation scores and learning rate over iterations; a dashed line marks each resume."""
-    losses = {name: points for name, points in curves.train.items() if 'loss' in name.lower() and finite(points)}
-    scores = {
-        name: points for name, points in curves.validation.items()
-        if name.rpartition('/')[2] in ('mIoU', 'mIoU_foreground', 'mF1', 'OA', 'mAcc') and finite(points)
-    }
-    rates = {name: points for name, points in curves.train.items() if name in ('lr', 'base_lr') and finite(points)}
-    panels = [(kind, series) for kind, series in (('loss', losses), ('score', scores), ('rate', rates)) if series]
-    if not panels:
-        figure = Figure(figsize=(6, 1.6))
-        figure.text(0.5, 0.5, 'no scalars logged', ha='center', va='center', color=MUTED)
-        return figure
-    ratios = [0.7 if kind == 'rate' else 1 for kind, _ in panels]
-    figure = Figure(figsize=(4.3 * sum(ratios) + 0.4, 3.5), layout='constrained')
-    figure.get_layout_engine().set(w_pad=0.12)
-    for axes, (kind, series) in zip(figure.subplots(1, len(panels), width_ratios=ratios, squeeze=False)[0], panels):
-        if kind == 'loss':
-            _draw_losses(axes, series)
-            axes.set_title('loss', loc='left', color=INK, fontsize=11, fontweight='bold')
-        elif kind == 'score':
-            for colour, (name, points) in zip(SERIES, series.items()):
-                steps, values = zip(*finite(points))
-                axes.plot(steps, values, color=colour, linewidth=1.8, marker='o', markersize=3.5, label=name)
-            best = max(finite(next(iter(series.values()))), key=lambda point: point[1])
-            logged = [step for points in series.values() for step, _ in finite(points)]
-            at_left = best[0] - min(logged) < (max(logged) - min(logged)) / 4  # to its left is the axis
-            axes.annotate(f'best {best[1]:.3f}', best, textcoords='offset points', xytext=(0, 7),
-                          ha='left' if at_left else 'right', fontsize=8.5, color=BLUE)
-            axes.set_ylim(0, 1)
-            axes.set_title('validation scores', loc='left', color=INK, fontsize=11, fontweight='bold')
-            axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc='best')
-        else:
-            for colour, style, (name, points) in zip((MUTED, SKY), ('-', '--'), series.items()):
-                steps, values = zip(*finite(points))
-                axes.plot(steps, values, color=colour, linewidth=1.6, linestyle=style, label=name)
+def curve_figures(runs: Sequence[tuple[int, Curves]], theme: Theme = LIGHT) -> dict[str, Figure]:
+    """Draw the curves of one or several runs, a small figure for each idea.
+
+    One run: its loss terms, its validation scores, its learning rate. Several: a figure for each score, for the loss,
+    for each loss term that two runs share and for the learning rate, one line a run. A dotted line marks each resume.
+
+    Args:
+        runs: (number of the colour, curves); repetitions of a stage share their number.
+        theme: colours.
+
+    Returns:
+        The figures by their heading, in the order to show; none of a kind that nothing was logged of.
+    """
+    if len(runs) == 1:
+        return _figures_of_one(runs[0][1], theme)
+    series: dict[str, list[tuple[int, Curves, list[tuple[int, float]]]]] = {}
+    for score in SCORES[:2]:
+        for number, curves in runs:
+            if points := finite(curves.validation.get(score, [])):
+                series.setdefault(f'validation {score}', []).append((number, curves, points))
+    losses = dict.fromkeys(name for _, curves in runs for name in curves.train if 'loss' in name.lower())
+    for name in sorted(losses, key=lambda name: name != 'loss'):
+        found = [(number, curves, points) for number, curves in runs if (points := finite(curves.train.get(name, [])))]
+        if name == 'loss' or len(found) > 1:
+            series[name] = found
+    for number, curves in runs:
+        if points := finite(curves.train.get('lr', [])):
+            series.setdefault('learning rate', []).append((number, curves, points))
+    figures = {}
+    for heading, lines in series.items():
+        figure, axes = _panel(theme)
+        for number, curves, points in lines:
+            _draw_line(axes, points, number, theme, marker=heading.startswith('validation'),
+                       smooth=heading != 'learning rate')
+            for start in curves.starts:
+                axes.axvline(start, color=_colour(theme, number), linewidth=1, linestyle=(0, (2, 3)), alpha=0.8)
+        if heading.startswith('validation'):
+            _score_axis(axes, [value for _, _, points in lines for _, value in points])
+        elif heading == 'learning rate':
             axes.set_ylim(bottom=0)
             axes.yaxis.set_major_formatter(FuncFormatter(_rate))
-            axes.set_title('learning rate', loc='left', color=INK, fontsize=11, fontweight='bold')
-            if len(series) > 1:
-                axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
+        else:
+            _loss_axis(axes, [value for _, _, points in lines for _, value in points])
+        figures[heading] = figure
+    return figures
+
+
+def _figures_of_one(curves: Curves, theme: Theme) -> dict[str, Figure]:
+    losses = {name: points for name, points in curves.train.items() if 'loss' in name.lower() and finite(points)}
+    scores = {name: finite(points) for name, points in curves.validation.items()
+              if name.rpartition('/')[2] in SCORES and finite(points)}
+    rates = {name: finite(points) for name, points in curves.train.items()
+             if name in ('lr', 'base_lr') and finite(points)}
+    if rates.get('lr') == rates.get('base_lr'):
+        rates.pop('base_lr', None)
+    figures = {}
+    if losses:
+        figures['loss'], axes = _panel(theme)
+        for number, name in enumerate(sorted(losses, key=lambda name: (name != 'loss', name))):
+            short = name.rpartition('.')[2]
+            label = short if sum(other.rpartition('.')[2] == short for other in losses) == 1 else name
+            _draw_line(axes, finite(losses[name]), number, theme, label, width=1.9 if name == 'loss' else 1.3)
+        _loss_axis(axes, [value for points in losses.values() for _, value in finite(points)])
+        axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, loc='best')
+    if scores:
+        figures['validation scores'], axes = _panel(theme)
+        for number, (name, points) in enumerate(scores.items()):
+            _draw_line(axes, points, number, theme, name, marker=True)
+        best = max(next(iter(scores.values())), key=lambda point: point[1])
+        logged = [step for points in scores.values() for step, _ in points]
+        at_left = best[0] - min(logged) < (max(logged) - min(logged)) / 4  # to its left is the axis
+        axes.annotate(f'best {best[1]:.3f}', best, textcoords='offset points', xytext=(0, 7),
+                      ha='left' if at_left else 'right', fontsize=9, color=theme.series[0])
+        axes.set_ylim(0, 1)
+        axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, loc='best')
+    if rates:
+        figures['learning rate'], axes = _panel(theme)
+        for number, (name, points) in enumerate(rates.items()):
+            _draw_line(axes, points, number, theme, name, smooth=False)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(_rate))
+        if len(rates) > 1:
+            axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink)
+    for figure in figures.values():
+        axes = figure.axes[0]
         for start in curves.starts:
-            axes.axvline(start, color='#9aa5b1', linewidth=1, linestyle=(0, (2, 3)), zorder=0)
+            axes.axvline(start, color=theme.muted, linewidth=1, linestyle=(0, (2, 3)), zorder=0)
             axes.text(start, 1, ' resumed', transform=axes.get_xaxis_transform(), rotation=90, ha='right', va='top',
-                      fontsize=7, color=MUTED)
-        axes.set_xlabel('iteration', color=MUTED, fontsize=9)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=''))
-        _plain_axes(axes)
-    if title:
-        figure.suptitle(title, x=0.01, ha='left', color=INK, fontsize=13, fontweight='bold')
-    return figure
+                      fontsize=7.5, color=theme.muted)
+    return figures
 
 
-def _draw_losses(axes, series: dict[str, list[tuple[int, float]]]) -> None:
-    order = sorted(series, key=lambda name: (name != 'loss', name))
-    for colour, name in zip(SERIES, order):
-        steps, values = zip(*finite(series[name]))
-        short = name.rpartition('.')[2]
-        label = short if sum(other.rpartition('.')[2] == short for other in order) == 1 else name
-        if len(values) >= 20:  # too dense to follow: the raw line pale, a running mean on top
-            axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.3)
-            values = _running_mean(values)
-        axes.plot(steps, values, color=colour, linewidth=1.9 if name == 'loss' else 1.3, label=label)
-    everything = [value for points in series.values() for _, value in finite(points)]
-    low, high = min(everything), max(everything)
+def _panel(theme: Theme) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.6, 3.2), layout='constrained')
+    axes = figure.subplots()
+    axes.set_xlabel('iteration', color=theme.muted, fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=''))
+    _plain_axes(axes, theme)
+    return figure, axes
+
+
+def _colour(theme: Theme, number: int) -> str:
+    return theme.series[number % len(theme.series)]
+
+
+def _draw_line(axes: Axes, points: Sequence[tuple[int, float]], number: int, theme: Theme, label: str | None = None, *,
+               width: float = 1.8, marker: bool = False, smooth: bool = True) -> None:
+    steps, values = zip(*points)
+    colour, style = _colour(theme, number), STYLES[number // len(theme.series) % len(STYLES)]
+    if smooth and not marker and len(values) >= 20:  # too dense to follow: the raw line pale, a running mean on top
+        axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.3)
+        values = _running_mean(values)
+    axes.plot(steps, values, color=colour, linewidth=width, linestyle=style, label=label,
+              **(dict(marker='o', markersize=3.5) if marker else {}))
+
+
+def _score_axis(axes: Axes, values: Sequence[float]) -> None:
+    """Show the part of 0..1 that holds the lines: stages of a chain differ by little."""
+    low, high = min(values), max(values)
+    room = max(0.08 * (high - low), 0.01)
+    axes.set_ylim(max(low - room, 0), min(high + room, 1))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{100 * value:.3g} %'))
+
+
+def _loss_axis(axes: Axes, values: Sequence[float]) -> None:
+    low, high = min(values), max(values)
     if low > 0 and high / low > 100:
         axes.set_yscale('log')
     elif low >= 0:
-        axes.set_ylim(bottom=0, top=1.05 * float(np.quantile(everything, 0.995)) if high > 0 else 1)
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc='upper right')
+        axes.set_ylim(bottom=0, top=1.05 * float(np.quantile(values, 0.995)) if high > 0 else 1)
 
 
 def _running_mean(values: Sequence[float]) -> np.ndarray:
@@ -225,13 +306,14 @@ def _rate(value: float, _position: int) -> str:
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
-def _plain_axes(axes) -> None:
-    axes.grid(True, color=GRID, linewidth=0.8)
+def _plain_axes(axes: Axes, theme: Theme = LIGHT) -> None:
+    axes.set_facecolor(theme.paper)
+    axes.grid(True, color=theme.grid, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=MUTED, labelsize=8.5, length=0)
+    axes.tick_params(colors=theme.muted, labelsize=9, length=0)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ('left', 'bottom'))
-        spine.set_color('#c5cdd6')
+        spine.set_color(theme.grid)
 
 
 def _percent(value: float, count: int) -> str:

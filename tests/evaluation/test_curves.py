@@ -5,7 +5,7 @@ import json
 import pytest
 
 from projects.evaluation.curves import Curves, read_curves
-from projects.evaluation.plots import plot_curves, png_bytes
+from projects.evaluation.plots import DARK, curve_figures, png_bytes
 
 
 def write(work_dir, stamp, lines, tail=''):
@@ -51,13 +51,16 @@ def test_nan_scores_are_read_and_not_drawn(tmp_path):
     write(tmp_path, '20250101_000000', [train(10, 1.0), {'mIoU': float('nan'), 'OA': 0.5, 'step': 10}])
     curves = read_curves(tmp_path)
     assert len(curves.validation['mIoU']) == 1
-    assert png_bytes(plot_curves(curves)).startswith(b'\x89PNG')
+    figures = curve_figures([(0, curves)])
+    assert list(figures) == ['loss', 'validation scores', 'learning rate']
+    assert [line.get_label() for line in figures['validation scores'].axes[0].lines] == ['OA']
+    assert png_bytes(figures['loss']).startswith(b'\x89PNG')
 
 
 @pytest.mark.parametrize('best', [0, 1, 2])
 def test_the_label_of_the_best_score_lies_inside_the_axes(best):
     points = [(step, 0.164 if step == 10 * (best + 1) else 0.05) for step in (10, 20, 30)]
-    figure = plot_curves(Curves(validation={'mIoU': points}), title='')
+    figure = curve_figures([(0, Curves(validation={'mIoU': points}))])['validation scores']
     png_bytes(figure)
     axes = figure.axes[0]
     label, = [text for text in axes.texts if text.get_text() == 'best 0.164']
@@ -65,7 +68,27 @@ def test_the_label_of_the_best_score_lies_inside_the_axes(best):
     assert frame.x0 < box.x0 and box.x1 < frame.x1
 
 
+def test_several_runs_are_drawn_together_a_colour_each():
+    one = Curves(train={'loss': [(10, 2.0), (20, 1.0)], 'loss_a': [(10, 1.0)], 'loss_b': [(10, 1.0)]},
+                 validation={'mIoU': [(20, 0.5)]}, starts=[20])
+    other = Curves(train={'loss': [(10, 1.5), (20, 0.5)], 'loss_a': [(10, 0.7)], 'lr': [(10, 0.1)]},
+                   validation={'mIoU': [(20, 0.6)]})
+    figures = curve_figures([(0, one), (1, other)], DARK)
+    assert list(figures) == ['validation mIoU', 'loss', 'loss_a', 'learning rate']  # loss_b is of one run only
+    lines = figures['loss'].axes[0].lines
+    assert [list(line.get_ydata()) for line in lines] == [[2.0, 1.0], [0, 1], [1.5, 0.5]]
+    assert [line.get_color() for line in lines] == [DARK.series[0], DARK.series[0], DARK.series[1]]
+    assert list(lines[1].get_xdata()) == [20, 20]  # the mark of the resume
+
+
+def test_the_seventh_run_is_dashed():
+    curves = Curves(train={'loss': [(10, 2.0), (20, 1.0)]})
+    lines = curve_figures([(number, curves) for number in (0, 6)])['loss'].axes[0].lines
+    assert lines[0].get_color() == lines[1].get_color()
+    assert (lines[0].get_linestyle(), lines[1].get_linestyle()) == ('-', '--')
+
+
 def test_without_scalars_there_are_no_curves(tmp_path):
     curves = read_curves(tmp_path)
     assert not curves
-    assert png_bytes(plot_curves(curves)).startswith(b'\x89PNG')
+    assert curve_figures([(0, curves)]) == {}

@@ -13,7 +13,8 @@ from PIL import Image
 from projects.engine.errors import UserError
 from projects.evaluation.calibration import Calibration
 from projects.evaluation.folder import write_evaluation
-from projects.evaluation.report import _choose, embed_picture, write_report
+from projects.evaluation.report import embed_picture, write_report
+from projects.evaluation.report.samples import choose
 from projects.evaluation.result import Evaluation, SampleResult
 from projects.evaluation.workdir import read_run
 
@@ -23,7 +24,7 @@ EVIL = '<script>alert("x")</script>'
 class Parts(HTMLParser):
     """Collects tags, ids and sources; checks that tags close."""
 
-    VOID = {'meta', 'link', 'img', 'br'}
+    VOID = {'meta', 'link', 'img', 'br', 'source'}
 
     def __init__(self):
         super().__init__()
@@ -34,7 +35,7 @@ class Parts(HTMLParser):
         values = dict(attributes)
         self.ids += [values['id']] if 'id' in values else []
         self.targets += [values['href']] if 'href' in values else []
-        self.sources += [values['src']] if 'src' in values else []
+        self.sources += [values[key] for key in ('src', 'srcset') if key in values]
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -98,14 +99,15 @@ def test_all_sections_and_nothing_from_outside(tmp_path, work_dir, manifest):
     parts.feed(text)
     assert not parts.open
     assert parts.ids == ['scores-test', 'classes-test', 'confusion-test', 'confidence-test', 'curves', 'gallery',
-                         'samples', 'figure-0', 'data', 'run']
+                         'samples', 'figure-0', 'data', 'lineage', 'cost', 'run']
     assert 'script' not in parts.tags and '<script' not in text and 'alert(&quot;x&quot;)' in text
     assert all(source.startswith('data:image/') for source in parts.sources)
     assert all(target.startswith('#') or target == 'data:,' for target in parts.targets)
     assert not re.search(r'https?://|url\(|@import', text)
     assert {target for target in parts.targets if target[0] == '#'} == {f'#{name}' for name in parts.ids}
     for fact in ('tiny_config.py', '2025-01-01 10:00', '0:04:10 in 2 starts', '2.13.0+cpu', 'Seed', '0.250', 'blocks',
-                 'Latest validation (iter 20)', '3 of 6 pictures', 'tile_5 (best', 'tile_0 (worst'):
+                 'Latest validation (iter 20)', '3 of 6 pictures', 'tile_5 (best', 'tile_0 (worst',
+                 'No lineage.json in work', 'How the starts ended is not recorded'):
         assert fact in text, fact
     assert 'width:75.000%' in text  # 30 of 40 pixels of each split
 
@@ -117,6 +119,9 @@ def test_scores_are_those_of_the_test(tmp_path, work_dir):
     assert 'over the classes that occur in truth or prediction' in text
     assert re.search(r'mean IoU</span><span class="value">86\.0 %', text)  # (255/300 + 300/345) / 2 = 0.8598
     assert '<title>Title &lt;b&gt;</title>' in text
+    assert 'Mean IoU is <b>86.0\u00a0%</b> on 6 test images. It knows <b>&lt;script&gt;' in text
+    assert '</b> best (87.0\u00a0%) and <b>ground</b> least (85.0\u00a0%).' in text
+    assert 'title="ground, right: 255 px">93.4</td>' in text  # 255 / 273
 
 
 def test_a_training_alone_and_a_test_alone(tmp_path, work_dir):
@@ -163,10 +168,10 @@ def test_pixels_without_a_prediction_are_told(tmp_path):
 
 def test_choice_of_pictures():
     scored = {f's{i}': i / 10 for i in range(10)}
-    assert [stem for stem, _ in _choose(scored, list(scored), 4)] == ['s9', 's6', 's3', 's0']
-    assert _choose(scored, list(scored), 4)[0][1] == 'best' and _choose(scored, list(scored), 4)[-1][1] == 'worst'
-    assert [stem for stem, _ in _choose({}, list(scored), 5)] == ['s0', 's2', 's4', 's6', 's8']
-    assert len(_choose({}, ['a'], 5)) == 1 and len(_choose(scored, list(scored), 50)) == 10
+    assert [stem for stem, _ in choose(scored, list(scored), 4)] == ['s9', 's6', 's3', 's0']
+    assert choose(scored, list(scored), 4)[0][1] == 'best' and choose(scored, list(scored), 4)[-1][1] == 'worst'
+    assert [stem for stem, _ in choose({}, list(scored), 5)] == ['s0', 's2', 's4', 's6', 's8']
+    assert len(choose({}, ['a'], 5)) == 1 and len(choose(scored, list(scored), 50)) == 10
 
 
 def test_large_pictures_are_reduced(tmp_path):
@@ -178,15 +183,18 @@ def test_large_pictures_are_reduced(tmp_path):
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    (lambda p: dict(work_dir=p / 'none'), 'no such work directory'),
-    (lambda p: dict(work_dir=p), 'expected a run'),
+    (lambda p: dict(work_dirs=p / 'none'), 'no such work directory'),
+    (lambda p: dict(work_dirs=p), 'expected a run'),
     (lambda p: dict(gallery=p / 'none'), 'no such gallery folder'),
     (lambda p: dict(gallery=p), 'no PNG'),
     (lambda p: dict(figures=[('a', p / 'broken.dat')]), 'broken.dat: not readable as a picture'),
     (lambda p: dict(manifest=p / 'broken.dat'), 'broken.dat: not a manifest'),
+    (lambda p: dict(work_dirs=[p / 'work', p / 'work' / '..' / 'work']), 'given twice'),
+    (lambda p: dict(work_dirs=[p / 'work', p / 'none']), 'none: no such work directory'),
+    (lambda p: dict(gallery=[p, p]), 'expected one folder, or one for each of the 1 work directories, found 2'),
 ])
 def test_bad_input_is_named(tmp_path, work_dir, options, message):
     (tmp_path / 'broken.dat').write_text('{')
     with pytest.raises(UserError, match=message):
-        write_report(**{'work_dir': work_dir, 'out_html': tmp_path / 'r.html', **options(tmp_path)})
+        write_report(**{'work_dirs': work_dir, 'out_html': tmp_path / 'r.html', **options(tmp_path)})
     assert not (tmp_path / 'r.html').exists()

@@ -215,3 +215,17 @@ def test_report_tool(call, folders, tmp_path):
     assert 'Test scores' in (work_dir / 'report.html').read_text()
     status, _, error = call('report', work_dir, '--figure', 'nothing')
     assert status == 2 and 'TITLE=FILE' in error
+
+
+def test_several_work_directories_make_a_comparison(call, make_run):
+    folders = make_run('a', [50] * 4), make_run('b', [60] * 4, stage='finetune')
+    status, text, _ = call('report', *folders)
+    assert status == 0 and text.strip() == str(folders[1] / 'comparison.html')
+    assert 'is best: mean IoU' in (folders[1] / 'comparison.html').read_text()
+    status, text, _ = call('report', folders[0])
+    assert status == 0 and text.strip() == str(folders[0] / 'report.html')
+    status, _, error = call('report', folders[0], folders[0])
+    assert status == 2 and error == 'error: work directories: one of them was given twice\n'
+    (folders[1] / 'empty').mkdir()
+    status, _, error = call('report', folders[0], folders[1] / 'empty')
+    assert status == 2 and 'empty: expected a run' in error and error.count('\n') == 1
