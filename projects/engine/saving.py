@@ -101,7 +101,9 @@ class AtomicCheckpointHook(Hook):
             self.best[metric] = [(float(score), str(name)) for score, name in state['best'].get(metric, ())]
 
     def before_train(self, runner: Any) -> None:
-        """Say where they go."""
+        """Say where they go; what a resume began with is saved already."""
+        if runner.iter and (Path(runner.work_dir) / f'iter_{runner.iter}.pth').is_file():
+            self._saved = runner.iter
         runner.logger.info(f'Checkpoints will be saved to {runner.work_dir}.')
 
     def save_point(self, runner: Any, epoch_ended: bool) -> None:
@@ -155,7 +157,9 @@ class AtomicCheckpointHook(Hook):
                 continue
             best.append((score, name))
             best.sort(key=lambda entry: -sign * entry[0])  # stable: of equals the first one leads
-            self._write(runner, Path(runner.work_dir) / name, ('best',), metrics, training_state=False)
+            place = [entry[1] for entry in best].index(name)
+            alias = 'best' if place == 0 else f'best-{place + 1}'
+            self._write(runner, Path(runner.work_dir) / name, (alias,), metrics, training_state=False)
             runner.logger.info(f'{name}: {metric} {score:.4f}')
             for _, old in best[self.keep_best:]:
                 if is_main_process():

@@ -1,10 +1,13 @@
-"""What --resume takes: the newest checkpoint that opens."""
+"""What is saved, what stays, and what --resume takes."""
+
+import logging
+import math
 
 import pytest
 import torch
 
 from projects.engine.errors import UserError
-from projects.engine.saving import checkpoints_of, newest_that_opens
+from projects.engine.saving import AtomicCheckpointHook, checkpoints_of, newest_that_opens
 
 
 def save(path):
@@ -30,3 +33,74 @@ def test_a_truncated_newest_is_skipped_and_kept_aside_and_none_is_an_error(tmp_p
     with pytest.raises(UserError, match='none of its 1 checkpoints can be read'):
         newest_that_opens(tmp_path)
     assert (tmp_path / 'iter_1.pth').exists()
+
+
+class Run:
+    """As much of a runner as the checkpoint hook sees."""
+
+    max_iters, epoch, _train_loop = 100, 0, None
+
+    def __init__(self, work_dir):
+        self.work_dir, self.iter = work_dir, 0
+        self.train_loop = self._train_loop = type('Loop', (), {'stop_training': False, 'steps': 1})()
+        self.train_loop.at_a_step = lambda: self.iter % self.train_loop.steps == 0
+        self.logger = logging.getLogger('run')
+        self.told = []
+
+    def save_checkpoint(self, folder, name, **_):
+        torch.save({'state_dict': {'weight': torch.ones(1)}, 'meta': {'iter': self.iter}}, folder / name)
+
+    def call_hook(self, name, **values):
+        self.told.append((name, values))
+
+    def names(self):
+        return {path.name for path in self.work_dir.glob('*.pth')}
+
+
+def test_the_newest_stay_and_the_pointer_is_relative(tmp_path):
+    run, hook = Run(tmp_path), AtomicCheckpointHook(interval=2, max_keep_ckpts=2)
+    for run.iter in range(1, 8):
+        hook.save_point(run, epoch_ended=False)
+    assert run.names() == {'iter_4.pth', 'iter_6.pth'}
+    assert (tmp_path / 'last_checkpoint').read_text() == 'iter_6.pth'
+    hook.after_train(run)
+    assert run.names() == {'iter_6.pth', 'iter_7.pth'}
+    assert [values['step'] for name, values in run.told if name == 'after_checkpoint'] == [2, 4, 6, 7]
+
+
+def test_a_save_waits_for_the_accumulated_step(tmp_path):
+    run, hook = Run(tmp_path), AtomicCheckpointHook(interval=4, max_keep_ckpts=-1)
+    run.train_loop.steps = 3
+    for run.iter in range(1, 13):
+        hook.save_point(run, epoch_ended=False)
+    assert run.names() == {'iter_6.pth', 'iter_9.pth', 'iter_12.pth'}
+
+
+def test_epochs_are_counted_and_iterations_are_named(tmp_path):
+    run, hook = Run(tmp_path), AtomicCheckpointHook(interval=2, by_epoch=True, max_keep_ckpts=-1)
+    for run.iter in range(1, 13):
+        run.epoch = run.iter // 3
+        hook.save_point(run, epoch_ended=run.iter % 3 == 0)
+    assert run.names() == {'iter_6.pth', 'iter_12.pth'}
+
+
+def test_the_best_by_any_metric(tmp_path):
+    run, hook = Run(tmp_path), AtomicCheckpointHook(save_best=['mIoU', 'a/loss'], rule=['greater', 'less'], keep_best=2)
+    for run.iter, (score, loss) in enumerate([(0.3, 5.0), (0.5, 9.0), (math.nan, 4.0), (0.3, 9.0), (0.4, 4.5)], 1):
+        hook.after_val_epoch(run, {'mIoU': score, 'a/loss': loss})
+    assert run.names() == {'best_mIoU_iter_2.pth', 'best_mIoU_iter_5.pth', 'best_a_loss_iter_3.pth',
+                           'best_a_loss_iter_5.pth'}
+    told = [(values['path'].name, *values['aliases']) for name, values in run.told if name == 'after_checkpoint']
+    assert ('best_mIoU_iter_2.pth', 'best') in told and ('best_mIoU_iter_5.pth', 'best-2') in told
+    other = AtomicCheckpointHook(save_best='mIoU')
+    other.load_state_dict(hook.state_dict())
+    assert other.best == {'mIoU': [(0.5, 'best_mIoU_iter_2.pth'), (0.4, 'best_mIoU_iter_5.pth')]}
+    with pytest.raises(UserError, match="save_best: the validation has no 'mIoU', it has OA"):
+        hook.after_val_epoch(run, {'OA': 1.0})
+
+
+@pytest.mark.parametrize('values', [dict(rule='bigger', save_best='a'), dict(rule=['less'], save_best=['a', 'b']),
+                                    dict(max_keep_ckpts=0), dict(keep_best=0)])
+def test_bad_settings(values):
+    with pytest.raises(UserError, match='default_hooks.checkpoint'):
+        AtomicCheckpointHook(**values)

@@ -119,7 +119,8 @@ def test_killed_at_every_step_of_the_writer(small, tmp_path):
     moments = ['before_write', 'half_written', 'before_fsync', 'before_rename']
     runs = {f'{moment}_{kind}': [{'environment': {'TERRACE_FAIL_POINT': f'{moment}:{pattern}'}}, {}]
             for moment in moments for kind, pattern in (('last', 'iter_12.pth'), ('best', 'best_*.pth'))}
-    runs['before_delete'] = [{'environment': {'TERRACE_FAIL_POINT': 'before_delete:iter_12.pth'}}, {}]
+    for name in ('iter_12.pth', 'iter_24.pth'):  # the second one: saved, and its validation is still to come
+        runs[f'before_delete_{name}'] = [{'environment': {'TERRACE_FAIL_POINT': f'before_delete:{name}'}}, {}]
     ended = lead(small, tmp_path, {'whole': [{}], **runs})
     assert all(ended[name] == [-9, 0] for name in runs), ended
     check_all(tmp_path, ended)
