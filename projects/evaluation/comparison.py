@@ -48,9 +48,13 @@ class Stage:
         return [run.evaluations[split][0] for run in self.runs if split in run.evaluations]
 
     def spread(self, split: str, score: str) -> Spread | None:
-        """Return a score of all runs that have it; None where none has."""
-        values = [found.summary().get(score, math.nan) for found in self.evaluations(split)]
-        values = tuple(value for value in values if not math.isnan(value))
+        """Return a score of all runs that have it; None where none has. Of runs with one seed the first counts."""
+        found: dict[Any, float] = {}
+        for number, run in enumerate(self.runs):
+            value = run.evaluations[split][0].summary().get(score, math.nan) if split in run.evaluations else math.nan
+            if not math.isnan(value):
+                found.setdefault(number if run.seed is None else str(run.seed), value)
+        values = tuple(found.values())
         return Spread(values) if values else None
 
     def confusion(self, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -89,3 +89,11 @@ def test_noise_is_two_standard_errors():
 
 def test_images_are_compared_one_by_one():
     assert better_and_worse({'a': 0.5, 'b': 0.5, 'c': 0.5, 'd': 1.0}, {'a': 0.4, 'b': 0.6, 'c': 0.5}) == (1, 1, 3)
+
+
+def test_the_same_seed_twice_tells_nothing_of_noise(make_run):
+    folders = [make_run(f'r{number}', [50 + number] * 4, seed=3) for number in range(2)]
+    found = compare([read_run(folder) for folder in folders]).stages
+    spread = found[0].spread('test', 'mIoU')
+    assert len(found) == 1 and len(found[0].runs) == 2
+    assert len(spread.values) == 1 and spread.deviation is None

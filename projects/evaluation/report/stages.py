@@ -30,9 +30,11 @@ def answer(comparison: Comparison) -> str:
     if len(comparison.stages) == 1 and (spread := comparison.stages[0].spread(comparison.split, HEADLINE)):
         scatter = f' ± {100 * spread.deviation:.1f} points' if spread.deviation is not None else ''
         low, high = percent(min(spread.values)), percent(max(spread.values))
+        basis = (f'over {len(spread.values)} of {len(comparison.stages[0].runs)} runs that differ in the seed alone '
+                 f'({low} to {high})' if len(spread.values) > 1 else
+                 'in the first of several runs with the same seed: how much another seed would change is not known')
         words = (f'<b>{text(comparison.stages[0].label)}</b> repeated: mean IoU <b>{percent(spread.mean)}</b>{scatter} '
-                 f'on {text(where)}, over {len(spread.values)} of {len(comparison.stages[0].runs)} runs that differ in '
-                 f'the seed alone ({low} to {high}).')
+                 f'on {text(where)}, {basis}.')
         return f'<p class="answer">{together(words)}</p>'
     best = comparison.best()
     if best is None:
