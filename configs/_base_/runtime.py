@@ -19,7 +19,7 @@ precision = dict(
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch='${train_cfg.by_epoch}'),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
         type='AtomicCheckpointHook', by_epoch='${train_cfg.by_epoch}', interval='${train_cfg.val_interval}',

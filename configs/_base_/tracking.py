@@ -1,5 +1,7 @@
-# Where numbers go: scalars.json in the work directory.
-vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='SegLocalVisualizer', name='visualizer', vis_backends=vis_backends)
+# Where numbers go: scalars.json in the work directory, and a mirror of it at Weights & Biases (WANDB_MODE=disabled
+# switches it off; without a key it stays on the disk, tools/sync_runs.py uploads it later).
+vis_backends = [dict(type='LocalVisBackend'), dict(type='TerraceWandbBackend')]
+visualizer = dict(type='SegLocalVisualizer', name='visualizer', vis_backends='${vis_backends}')
+tracking = dict(type='SegmentationTrackingHook', predictions=4, upload=False)
 # What the run is called; None is taken from the config's file name.
 experiment = dict(task=None, chain=None, stage=None, tags=[])
