@@ -20,12 +20,19 @@ TERRACE_STATUS_FILE=$(mktemp); export TERRACE_STATUS_FILE
 trap 'rm -f "$TERRACE_STATUS_FILE"' EXIT
 "$python" -m torch.distributed.run "${place[@]}" --nproc_per_node "$processes" "$here/$tool" "$@" --launcher pytorch &
 launcher=$!
+stopping= interrupted= status=0
 pass_on() { for process in $(ps -o pid= --ppid "$launcher"); do kill -USR1 "$process" 2>/dev/null || true; done; }
-trap pass_on TERM USR1
-status=0
+trap 'stopping=1; pass_on' TERM USR1
+trap 'interrupted=1; kill -INT "$launcher" 2>/dev/null || true' INT
 while true; do  # a trapped signal ends `wait` early
   wait "$launcher" && status=0 || status=$?
-  kill -0 "$launcher" 2>/dev/null || break
+  if ! kill -0 "$launcher" 2>/dev/null; then
+    wait "$launcher" 2>/dev/null && own=0 || own=$?  # it may have ended just as a signal came
+    if [ "$own" -ne 127 ]; then status=$own; fi
+    break
+  fi
+  if [ -n "$stopping" ]; then sleep 1; pass_on; stopping=; fi  # processes that were not there yet
 done
+if [ -n "$interrupted" ]; then exit 130; fi
 if [ "$status" -ne 0 ] && [ -s "$TERRACE_STATUS_FILE" ]; then status=$(head -n 1 "$TERRACE_STATUS_FILE"); fi
 exit "$status"

@@ -13,25 +13,30 @@ python=${PYTHON:-$([ -x "$here/../.venv/bin/python" ] && echo "$here/../.venv/bi
 gpus=${GPUS:-8}; per_node=${GPUS_PER_NODE:-8}; per_node=$(( gpus < per_node ? gpus : per_node ))
 if [ "$per_node" -gt 0 ]; then devices=(--gres=gpu:"$per_node" --ntasks-per-node="$per_node"); else devices=(); fi
 partition=$1; name=$2; config=$3; shift 3
-resume=(--resume)
-for argument in "$@"; do if [ "$argument" = --resume ]; then resume=(); fi; done
 requeued=${SLURM_RESTART_COUNT:-0}
+# Slurm ends with the highest status of all tasks and kills the others with the first that is not 0. So 75 is written
+# down (where all nodes see it) and 0 is what Slurm gets.
+export TERRACE_REQUEUE_STATUS=0
+TERRACE_STATUS_FILE=$(mktemp "$PWD/.slurm_status.XXXXXX"); export TERRACE_STATUS_FILE
+trap 'rm -f "$TERRACE_STATUS_FILE"' EXIT
 train() {
   # shellcheck disable=SC2086  # SRUN_ARGS is a list
   srun -p "$partition" --job-name="$name" --ntasks="$gpus" "${devices[@]}" \
     --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
     bash -c 'export MASTER_ADDR=${MASTER_ADDR:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)}; export MASTER_PORT=${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 20000))}; exec "$@"' _ \
-    "$python" -u "$here/train.py" "$config" --launcher slurm "$@"
+    "$python" -u "$here/train.py" "$config" --launcher slurm "$@" || return $?
+  if grep -qx 75 "$TERRACE_STATUS_FILE"; then return 75; fi
 }
 status=0
-if [ "$requeued" -gt 0 ]; then train "$@" "${resume[@]}" || status=$?; else train "$@" || status=$?; fi
+if [ "$requeued" -gt 0 ]; then train "$@" --resume auto || status=$?; else train "$@" || status=$?; fi
 while [ "$status" -eq 75 ]; do
   status=0
   if [ -n "${SLURM_JOB_ID:-}" ]; then
     echo "$name: saved; requeueing job $SLURM_JOB_ID" >&2
-    exec scontrol requeue "$SLURM_JOB_ID"
+    scontrol requeue "$SLURM_JOB_ID"; exit
   fi
   echo "$name: saved; submitting it again" >&2
-  train "$@" "${resume[@]}" || status=$?
+  : > "$TERRACE_STATUS_FILE"
+  train "$@" --resume auto || status=$?
 done
 exit "$status"

@@ -4,7 +4,6 @@
 import argparse
 
 from projects.engine.cli import Parser, add_cfg_options, run
-from projects.engine.training import train
 
 
 def main() -> None:
@@ -18,9 +17,11 @@ def main() -> None:
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    from projects.engine.training import train  # here: torch takes seconds, and a signal may come
+
     train(args.config, work_dir=args.work_dir, resume=args.resume, amp=args.amp, cfg_options=args.cfg_options,
           launcher=args.launcher)
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, preemptible=True)

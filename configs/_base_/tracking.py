@@ -3,5 +3,3 @@
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TerraceWandbBackend')]
 visualizer = dict(type='SegLocalVisualizer', name='visualizer', vis_backends='${vis_backends}')
 tracking = dict(type='SegmentationTrackingHook', predictions=4, upload=False)
-# What the run is called; None is taken from the config's file name.
-experiment = dict(task=None, chain=None, stage=None, tags=[])

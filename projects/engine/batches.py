@@ -97,6 +97,10 @@ class WatchedDataset(Dataset):
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = name in ('dataset', 'replaces_bad', 'at_work')
+        object.__setattr__(self if own else self.dataset, name, value)
+
     def __len__(self) -> int:
         return len(self.dataset)
 
@@ -134,6 +138,8 @@ class WatchedDataset(Dataset):
                 index = int(np.random.default_rng((seed, len(bad))).integers(len(self)))
                 continue
             if bad:
+                if not (isinstance(item, dict) and hasattr(item.get('data_samples'), 'set_metainfo')):
+                    raise UserError(f'sample {bad[0]} (not replaced: these samples have no data_samples to note it in)')
                 item['data_samples'].set_metainfo({'bad_samples': bad})
             return item
 

@@ -61,7 +61,10 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict:
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f'checkpoint {path}: no such file')
-    verify_checkpoint(path)
+    try:
+        verified = verify_checkpoint(path)
+    except OSError as error:
+        raise UserError(f'checkpoint {path}: not readable ({error.strerror or error})') from error
     if path.suffix == '.safetensors':
         from safetensors import SafetensorError, safe_open
         from safetensors.torch import load_file
@@ -96,6 +99,8 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict:
         checkpoint = {'state_dict': checkpoint, 'meta': {}}
     if not isinstance(checkpoint.setdefault('meta', {}), dict):
         raise UserError(f'checkpoint {path}: key meta: expected a dict, found {type(checkpoint["meta"]).__name__}')
+    if checkpoint['meta'].get('checksum') and not verified:
+        raise UserError(f'checkpoint {path}: damaged, its checksum is missing')
     state_dict = checkpoint['state_dict']
     if not isinstance(state_dict, dict) or not all(isinstance(value, torch.Tensor) for value in state_dict.values()):
         raise UserError(f'checkpoint {path}: key state_dict: expected a dict of tensors')

@@ -2,11 +2,12 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from projects.engine.errors import REQUEUE, Preempted, UserError
+from projects.engine.errors import REQUEUE, Preempted, UserError, told
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,13 +32,22 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
                         help='override existing keys of the config by dotted path')
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(main: Callable[[], int | None], preemptible: bool = False) -> None:
     """Run a tool's ``main`` and leave the process with its status.
+
+    Args:
+        main: The tool.
+        preemptible: SIGTERM and SIGUSR1 mean status 75 from the first moment on: there is nothing to save yet.
+            :class:`projects.engine.preemption.PreemptionHook` takes them over.
 
     A :class:`UserError` becomes ``error: MESSAGE`` on standard error and status 2; an interrupt becomes status 130; a
     training that saved and stopped because a scheduler asked becomes status 75. ``TERRACE_DEBUG=1`` shows the traceback
-    instead. Where a launcher hides its processes' status, they leave it in the file ``TERRACE_STATUS_FILE``.
+    instead. Where a launcher hides its processes' status, they leave it in the file ``TERRACE_STATUS_FILE``;
+    Slurm, which kills the other tasks with the first status that is not 0, gets ``TERRACE_REQUEUE_STATUS`` for 75.
     """
+    if preemptible:
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, _nothing_to_save)
     try:
         status = main()
     except Preempted as stop:
@@ -50,11 +60,10 @@ def run(main: Callable[[], int | None]) -> None:
         sys.stdout.flush()
         rank = os.environ.get('RANK', '0')  # every rank speaks: what one of them alone has met, only it can tell
         where = '' if rank == '0' else f'(rank {rank}) '
-        text = str(error).rpartition('UserError: ')[2]  # raised in a data-loader worker, torch wraps it in a traceback
-        sys.stderr.write(f'error: {where}{" ".join(text.split())}\n')
+        sys.stderr.write(f'error: {where}{told(error)}\n')
         status = 2
     except OSError as error:
-        if isinstance(error, BrokenPipeError):  # the reader went away (`| head`): not the tool's failure
+        if isinstance(error, BrokenPipeError) and not preemptible:  # the reader went away (`| head`): no failure
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         if os.environ.get('TERRACE_DEBUG') == '1':
@@ -68,7 +77,14 @@ def run(main: Callable[[], int | None]) -> None:
         _leave_status(1)
         raise
     _leave_status(status or 0)
-    sys.exit(status or 0)
+    sys.exit(int(os.environ.get('TERRACE_REQUEUE_STATUS', status)) if status == REQUEUE else status or 0)
+
+
+def _nothing_to_save(number: int, frame: Any) -> NoReturn:
+    for other in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(other, signal.SIG_IGN)  # once is enough
+    raise Preempted(f'{signal.Signals(number).name} before the training began, there is nothing to save; '
+                    '--resume continues')
 
 
 def _leave_status(status: int) -> None:

@@ -87,6 +87,22 @@ class Agreement:
         before[0].wait()
         return bool(before[1])
 
+    def same(self, value: float) -> bool:
+        """Return whether a number is the same on all ranks."""
+        if self.group is None:
+            return True
+        found = torch.tensor([value, -value], dtype=torch.float64)
+        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.group)
+        return bool(found[0] == -found[1])
+
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's value on all ranks."""
+        if self.group is None:
+            return value
+        found = [value]
+        dist.broadcast_object_list(found, src=0, group=self.group)
+        return found[0]
+
     def gather(self, value: Any) -> list[Any] | None:
         """Return the values of all ranks on rank 0, and None on the others."""
         if self.group is None:

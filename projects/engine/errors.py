@@ -13,4 +13,9 @@ class Preempted(Exception):
     """A signal asked a training to stop; everything is saved. Tools exit with :data:`REQUEUE`."""
 
 
+def told(error: BaseException) -> str:
+    """Return an error's message on one line; torch wraps one that a data-loader worker raised in a traceback."""
+    return ' '.join(str(error).rpartition('UserError: ')[2].split())
+
+
 REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, run me again

@@ -21,7 +21,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f'.{path.stem}.', suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f'.{path.stem}.tmp-', suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -43,9 +43,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: str | Path, suffix: str) -> None:
+def remove_leftovers(folder: str | Path) -> None:
     """Remove the temporary files that a killed :func:`atomic_path` left in a folder that nobody else writes to."""
-    for path in Path(folder).glob(f'.*.*{suffix}'):
+    for path in Path(folder).glob('.*.tmp-*'):
         path.unlink(missing_ok=True)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -48,7 +48,7 @@ class GuardHook(Hook):
         self.bad: set[str] = set()
         self._losses: dict[str, Any] = {}
         self._batch: Any = None  # of the iteration under way
-        self._scale: float | None = None
+        self._scale = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts."""
@@ -63,6 +63,8 @@ class GuardHook(Hook):
         dataset = runner.train_dataloader.dataset
         if isinstance(dataset, WatchedDataset):
             dataset.replaces_bad = self.max_bad_samples > 0
+        scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
+        self._scale = scaler.get_scale() if scaler is not None else 0.0
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         model.register_forward_hook(self._remember)
         runner.optim_wrapper.optimizer.register_step_pre_hook(lambda *_: self._check_gradients(runner, model))
@@ -72,7 +74,8 @@ class GuardHook(Hook):
         self._losses, self._batch = {}, data_batch
         if not self.max_bad_samples:
             return  # the first one has stopped the run
-        for text in (text for sample in data_batch['data_samples'] for text in sample.get('bad_samples') or ()):
+        samples = data_batch.get('data_samples') or ()
+        for text in (text for sample in samples for text in sample.get('bad_samples') or ()):
             name = text.split(':')[0]
             if name not in self.bad:
                 self.bad.add(name)
@@ -111,15 +114,19 @@ class GuardHook(Hook):
         if outputs:
             values = torch.stack([torch.as_tensor(value, dtype=torch.float64).detach().mean()
                                   for value in outputs.values()])
-            if not values.isfinite().all() and not (self.max_skipped_steps and get_world_size() > 1):
+            # With skips left, a bad loss of an accumulation is left to the step it poisons, on all ranks alike.
+            left = self.skipped < self.max_skipped_steps and not runner.train_loop.at_a_step()
+            if not values.isfinite().all() and not left:
                 named = ', '.join(f'{name} is {float(value)}' for name, value in zip(outputs, values)
                                   if not math.isfinite(value))
                 self._stop(runner, named, {})
         scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
         if scaler is not None:  # float16: the scaler leaves out steps by itself, and halves its scale then
             scale = scaler.get_scale()
-            if self._scale is not None and scale < self._scale:
+            if scale < self._scale:
                 self._skipped_one(runner, f'float16 overflow, loss scale now {scale:g}')
+            if scale < 1.0:
+                self._stop(runner, 'gradients overflow in float16 at any loss scale', {'loss_scale': scale})
             self._scale = scale
         if self.max_skipped_steps or scaler is not None:
             runner.message_hub.update_scalar('train/skipped_steps', self.skipped)

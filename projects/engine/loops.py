@@ -9,6 +9,8 @@ from torch.utils.data import DataLoader
 from projects.engine.batches import naming_dead_workers, seeded
 from projects.engine.guards import SkipStep
 
+LONGEST_HISTORY = 10_000  # the longest window that a log line can be a mean over
+
 
 class _ResumableLoop:
     """What both loops share.
@@ -34,6 +36,7 @@ class _ResumableLoop:
         self.dataloader.batch_sampler.seed = runner.seed  # a resumed run keeps the seed of its checkpoint
         self.dataloader.batch_sampler.number = self._iter
         runner.restore_random_state()
+        self._decide_current_val_interval()
         with naming_dead_workers(self.dataloader):
             if self._iter and self.validated != self._iter and self._validation_is_due():
                 self._validate()  # the run was stopped between the save and the end of the validation
@@ -65,6 +68,9 @@ class _ResumableLoop:
         if self._validation_is_due():
             self._validate()
         self.runner.call_hook('after_iteration')
+        if self._iter % 1000 == 1:  # MMEngine keeps a million values of each, copies them each time, and saves them
+            for history in self.runner.message_hub.log_scalars.values():
+                history.max_length = LONGEST_HISTORY
 
     def _validate(self) -> None:
         with naming_dead_workers(self.runner.val_dataloader):

@@ -27,18 +27,21 @@ class PreemptionHook(Hook):
     def __init__(self) -> None:
         self._asked: str | None = None
         self._agreed = False  # known to all ranks, at the same iteration
+        self._asks_within_validation: bool | None = None
         self._before: dict[int, Any] = {}
 
     def before_run(self, runner: Any) -> None:
         """Take the signals: from now on there is something to record."""
+        if not _trains(runner):
+            return  # a test has nothing to save: it ends at once
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._ask)
 
     def on_exit(self, runner: Any, status: str, reason: str | None) -> None:
-        """Give the signals back."""
+        """Give the signals back; after a pre-emption more of them must not spoil the status."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if status == 'preempted' else handler)
         self._before = {}
 
     def _ask(self, number: int, frame: Any) -> None:
@@ -51,11 +54,11 @@ class PreemptionHook(Hook):
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Stop within a validation, where all ranks have as many batches."""
-        if isinstance(runner._train_loop, dict) or runner._train_loop is None:
+        if not _trains(runner):
             return
-        if not getattr(getattr(runner.val_dataloader, 'sampler', None), 'round_up', True):
-            return
-        if self._stops(runner):
+        if self._asks_within_validation is None:
+            self._asks_within_validation = runner.agreement.same(len(runner.val_dataloader))
+        if self._asks_within_validation and self._stops(runner):
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):
                     hook._swap_ema_parameters()  # validation runs on the averaged weights
@@ -75,3 +78,7 @@ class PreemptionHook(Hook):
         runner.save_now()
         raise Preempted(f'{self._asked or "signal"} at iteration {runner.iter} of {runner.max_iters}; everything is '
                         f'saved in {runner.work_dir}, --resume continues')
+
+
+def _trains(runner: Any) -> bool:
+    return not (runner._train_loop is None or isinstance(runner._train_loop, dict))

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -100,13 +101,16 @@ class TerraceRunner(Runner):
             raise UserError(f'dataloader: {error}') from error
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        if isinstance(loop, dict) and 'type' not in loop:
-            arguments = {key: value for key, value in loop.items() if key != 'by_epoch'}
-            resumable = ResumableEpochLoop if loop.get('by_epoch', True) else ResumableIterLoop
+        if isinstance(loop, dict):
+            by_epoch = {'EpochBasedTrainLoop': True, 'IterBasedTrainLoop': False}.get(
+                loop.get('type'), loop.get('by_epoch', True))
+            if loop.get('type', 'EpochBasedTrainLoop') not in ('EpochBasedTrainLoop', 'IterBasedTrainLoop'):
+                raise UserError(f'train_cfg.type: expected none, found {loop["type"]}: only the loops of by_epoch=True '
+                                'and by_epoch=False save and resume')
+            arguments = {key: value for key, value in loop.items() if key not in ('type', 'by_epoch')}
+            resumable = ResumableEpochLoop if by_epoch else ResumableIterLoop
             loop = resumable(**arguments, runner=self, dataloader=self._train_dataloader)
-        else:
-            loop = super().build_train_loop(loop)
-        if isinstance(loop, ResumableEpochLoop) and not len(loop.dataloader):
+        if not loop.dataloader.batch_sampler.endless and not len(loop.dataloader):
             raise UserError(f'train_dataloader: an epoch has no batch: {len(loop.dataloader.dataset)} images over '
                             f'{self.world_size} processes make no batch of '
                             f'{self.cfg.train_dataloader.get("batch_size", 1)}')
@@ -130,27 +134,63 @@ class TerraceRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}: {len(checkpoint["state_dict"])} keys, all match')
         if self._resume:
-            self._resumed = {key: checkpoint[key] for key in ('ranks', 'hooks', 'sampler_seed') if key in checkpoint}
+            self._check_same(filename, checkpoint)
+            self._resumed = {key: checkpoint[key] for key in ('ranks', 'sampler_seed') if key in checkpoint}
         return checkpoint
+
+    def _check_same(self, filename: str, checkpoint: dict) -> None:
+        """Refuse a resume on what a checkpoint's state does not mean anything for."""
+        optimizer = checkpoint.get('optimizer_type', self._optimizer_type())
+        if optimizer != self._optimizer_type():
+            raise UserError(f'checkpoint {filename}: cannot resume, its optimizer is {optimizer}, the config has '
+                            f'{self._optimizer_type()}; start a new stage with load_from instead')
+        length = checkpoint.get('epoch_length')
+        if length is not None and length != self._epoch_length():
+            raise UserError(f'checkpoint {filename}: cannot resume, an epoch had {length} batches and has '
+                            f'{self._epoch_length()} now (other data, batch size or number of processes); resume with '
+                            'what it began with, or start a new stage with load_from')
+
+    def _optimizer_type(self) -> str:
+        optimizer = self.optim_wrapper.optimizer
+        base = f'({type(optimizer.base).__name__})' if hasattr(optimizer, 'base') else ''
+        return f'{type(optimizer).__name__}{base}'
+
+    def _epoch_length(self) -> int | None:
+        loop = self.train_loop
+        return len(loop.dataloader) if isinstance(loop, ResumableEpochLoop) else None
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Resume; a checkpoint without training state is a user's error, a changed learning rate is said."""
-        wanted = self._first_rates()
+        rates, schedules = self._first_rates(), self._schedules()
         try:
             super().resume(filename, *args, **kwargs)
         except KeyError as error:
             raise UserError(f'checkpoint {filename}: cannot resume, it has no {error} (weights only?); '
                             'start a new stage with load_from instead') from error
+        except ValueError as error:  # of the optimizer
+            raise UserError(f'checkpoint {filename}: cannot resume, {error}; start a new stage with load_from instead'
+                            ) from error
         self._check_branch(filename)
+        if not self.agreement.same(self.iter):
+            raise UserError(f'checkpoint {filename}: not all processes have read the same file')
         self._restore(filename)
-        for new, kept in zip(wanted, self._first_rates()):
-            if abs(kept - new) > 1e-9 * abs(new):
-                self.logger.warning(f'the resumed run keeps its learning rate {kept:g}, not {new:g} of the config: a '
-                                    'new rate is a new stage (load_from)')
+        for what, new, kept in (*(('learning rate', *pair) for pair in zip(rates, self._first_rates())),
+                                *(('schedule', *pair) for pair in zip(schedules, self._schedules()))):
+            if new != kept:
+                self.logger.warning(f'the resumed run keeps its {what} {kept}, not {new} of the config: a new {what} '
+                                    'is a new stage (load_from)')
                 break
 
     def _first_rates(self) -> list[float]:
         return [group.get('initial_lr', group['lr']) for group in self.optim_wrapper.param_groups]
+
+    def _schedules(self) -> list[str]:
+        """Return what the schedulers were told, without where they stand."""
+        stands = ('last_step', '_global_step', '_last_value', 'base_values', 'verbose')
+        found = self.param_schedulers or []
+        found = [one for some in found.values() for one in some] if isinstance(found, dict) else found
+        return [f'{type(one).__name__} ' + ', '.join(
+            f'{key}={value}' for key, value in sorted(one.state_dict().items()) if key not in stands) for one in found]
 
     def _check_branch(self, filename: str) -> None:
         newer = [path for path in checkpoints_of(self.work_dir)
@@ -162,15 +202,16 @@ class TerraceRunner(Runner):
     def _restore(self, filename: str) -> None:
         """Take over what is not MMEngine's; the generators follow when the first batch is due."""
         state = self._resumed or {}
-        for hook in self.hooks:
-            kept = state.get('hooks', {}).get(type(hook).__name__)
-            if kept is not None:
-                hook.load_state_dict(kept)
         sampler = self.train_loop.dataloader.batch_sampler.sampler
         if state.get('sampler_seed') is not None and hasattr(sampler, 'seed'):
             sampler.seed = state['sampler_seed']
         ranks = state.get('ranks')
-        if ranks is None or len(ranks) != self.world_size:
+        same = ranks is not None and len(ranks) == self.world_size
+        kept = (ranks[self.rank if same else 0] if ranks else {}).get('hooks', {})
+        for name, hook in self._hooks_with_a_state():
+            if name in kept:
+                hook.load_state_dict(kept[name])
+        if not same:
             found = f'{len(ranks)} processes' if ranks else 'no random state'
             self.logger.warning(f'{filename} holds {found}, this run has {self.world_size}: it goes on, but not to the '
                                 'same bits')
@@ -178,6 +219,17 @@ class TerraceRunner(Runner):
             return
         set_own_statistics(self._averaged_models(), ranks[self.rank]['statistics'])
         self.train_loop.validated = ranks[self.rank]['validated']
+
+    def _hooks_with_a_state(self) -> list[tuple[str, Any]]:
+        """Return hooks that have a state, by their type, numbered where there are several of one."""
+        names = Counter()
+        found = []
+        for hook in self.hooks:
+            if hasattr(hook, 'load_state_dict'):
+                name = type(hook).__name__
+                found.append((f'{name}.{names[name]}' if names[name] else name, hook))
+                names[name] += 1
+        return found
 
     def restore_random_state(self) -> None:
         """Set this rank's generators to where a resumed checkpoint left them; without one, leave them alone."""
@@ -196,16 +248,17 @@ class TerraceRunner(Runner):
                         by_epoch: bool = True, backend_args: dict | None = None) -> None:
         """Write a checkpoint whole or not at all. Collective; rank 0 writes.
 
-        Beside MMEngine's keys it holds ``ranks`` (each rank's random state, running statistics and last validated
-        iteration), ``hooks`` (the state of those that have one) and ``sampler_seed``.
+        Beside MMEngine's keys it holds ``ranks`` (each rank's random state, running statistics, state of hooks and
+        last validated iteration), ``sampler_seed``, ``optimizer_type`` and ``epoch_length``.
 
         Raises:
             UserError: It could not be written (see :func:`projects.engine.checkpoint_files.write_checkpoint`).
         """
         models = self._averaged_models()
         own = own_statistics(models)
-        ranks = self.agreement.gather({'random': random_state(), 'statistics': own,
-                                       'validated': getattr(self.train_loop, 'validated', -1)})
+        ranks = self.agreement.gather({
+            'random': random_state(), 'statistics': own, 'validated': self.train_loop.validated,
+            'hooks': {name: hook.state_dict() for name, hook in self._hooks_with_a_state()}})
         self._synchronise()
         try:
             if is_main_process():
@@ -225,7 +278,7 @@ class TerraceRunner(Runner):
         if save_optimizer:
             checkpoint.update(
                 message_hub=self.message_hub.state_dict(), optimizer=self.optim_wrapper.state_dict(), ranks=ranks,
-                hooks={type(hook).__name__: hook.state_dict() for hook in self.hooks if hasattr(hook, 'state_dict')},
+                optimizer_type=self._optimizer_type(), epoch_length=self._epoch_length(),
                 sampler_seed=getattr(getattr(self.train_dataloader.batch_sampler, 'sampler', None), 'seed', None))
         if save_param_scheduler and self.param_schedulers is not None:
             of_one = not isinstance(self.param_schedulers, dict)

@@ -37,19 +37,21 @@ def newest_that_opens(work_dir: str | Path) -> Path | None:
         UserError: There are checkpoints and none can be read: starting anew would overwrite the run.
     """
     damaged: list[Path] = []
+    skipped = 0
     for path in checkpoints_of(work_dir):
         try:
             read_checkpoint(path)
         except UserError as error:
             print_log(f'skipped while resuming: {error}', logger='current', level=logging.WARNING)
-            damaged.append(path)
+            skipped += 1
+            if not isinstance(error.__cause__, OSError):  # a disk that fails to read now may read it tomorrow
+                damaged.append(path)
             continue
         for other in damaged:
-            if other.exists():  # another rank may have been first
-                other.rename(other.with_name(f'{other.name}.damaged'))
+            other.rename(other.with_name(f'{other.name}.damaged'))
         return path
-    if damaged:
-        raise UserError(f'{work_dir}: none of its {len(damaged)} checkpoints can be read; choose another --work-dir')
+    if skipped:
+        raise UserError(f'{work_dir}: none of its {skipped} checkpoints can be read; choose another --work-dir')
     return None
 
 
@@ -82,14 +84,17 @@ class AtomicCheckpointHook(Hook):
         if len(rules) != len(metrics) or not set(rules) <= {'greater', 'less'}:
             raise UserError(f"default_hooks.checkpoint.rule: expected 'greater' or 'less', one or one for each of "
                             f'{metrics}, found {rule!r}')
-        if max_keep_ckpts == 0 or keep_best < 1:
-            raise UserError('default_hooks.checkpoint: expected max_keep_ckpts of -1 or at least 1 and keep_best of at '
-                            f'least 1, found {max_keep_ckpts} and {keep_best}')
+        if max_keep_ckpts == 0 or interval == 0 or keep_best < 1:
+            raise UserError('default_hooks.checkpoint: expected interval and max_keep_ckpts of -1 or at least 1 and '
+                            f'keep_best of at least 1, found {interval}, {max_keep_ckpts} and {keep_best}')
+        if len({metric.replace('/', '_') for metric in metrics}) < len(metrics):
+            raise UserError(f'default_hooks.checkpoint.save_best: two of {metrics} have one file name')
         self.interval, self.by_epoch, self.max_keep_ckpts = interval, by_epoch, max_keep_ckpts
         self.rules, self.keep_best, self.save_last = dict(zip(metrics, rules)), keep_best, save_last
         self.best: dict[str, list[tuple[float, str]]] = {metric: [] for metric in metrics}  # best first
         self._waits = False  # a save that is due waits for the optimizer's step
         self._saved = -1  # the iteration of the last save
+        self._begun = 0  # the iteration that this start of the run began with
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best scores and their files: what a resume needs."""
@@ -101,9 +106,21 @@ class AtomicCheckpointHook(Hook):
             self.best[metric] = [(float(score), str(name)) for score, name in state['best'].get(metric, ())]
 
     def before_train(self, runner: Any) -> None:
-        """Say where they go; what a resume began with is saved already."""
-        if runner.iter and (Path(runner.work_dir) / f'iter_{runner.iter}.pth').is_file():
+        """Say where they go; what a resume began with is saved already.
+
+        Best files of later iterations are a history that did not go on (the run was killed after them): the run will
+        come by there again. Scores whose files are in another directory do not count here.
+        """
+        work_dir = Path(runner.work_dir)
+        self._begun = runner.iter
+        if runner.iter and (work_dir / f'iter_{runner.iter}.pth').is_file():
             self._saved = runner.iter
+        for metric, best in self.best.items():
+            best[:] = [entry for entry in best if (work_dir / entry[1]).is_file()]
+            kept = {entry[1] for entry in best}
+            for path in work_dir.glob(f'best_{metric.replace("/", "_")}_iter_*.pth'):
+                if is_main_process() and path.name not in kept and int(path.stem.rpartition('_')[2]) > runner.iter:
+                    path.unlink()
         runner.logger.info(f'Checkpoints will be saved to {runner.work_dir}.')
 
     def save_point(self, runner: Any, epoch_ended: bool) -> None:
@@ -120,7 +137,8 @@ class AtomicCheckpointHook(Hook):
 
     def after_train(self, runner: Any) -> None:
         """Save the end of a training that stopped early, with what its last validation decided."""
-        if self.save_last and (runner.train_loop.stop_training or self._saved != runner.iter):
+        stopped = runner.train_loop.stop_training and runner.iter > self._begun
+        if self.save_last and (stopped or self._saved != runner.iter):
             self._saved = -1
             self.save(runner)
 
@@ -159,7 +177,8 @@ class AtomicCheckpointHook(Hook):
             best.sort(key=lambda entry: -sign * entry[0])  # stable: of equals the first one leads
             place = [entry[1] for entry in best].index(name)
             alias = 'best' if place == 0 else f'best-{place + 1}'
-            self._write(runner, Path(runner.work_dir) / name, (alias,), metrics, training_state=False)
+            if not (Path(runner.work_dir) / name).is_file():  # a repeated validation finds its file
+                self._write(runner, Path(runner.work_dir) / name, (alias,), metrics, training_state=False)
             runner.logger.info(f'{name}: {metric} {score:.4f}')
             for _, old in best[self.keep_best:]:
                 if is_main_process():

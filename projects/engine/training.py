@@ -3,16 +3,17 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import get_rank
 from mmengine.logging import print_log
 
 from projects.engine.config import load_config
-from projects.engine.distributed import leaving_together
-from projects.engine.errors import Preempted, UserError
+from projects.engine.distributed import Agreement, leaving_together, start_processes
+from projects.engine.errors import Preempted, UserError, told
 from projects.engine.files import remove_leftovers
 from projects.engine.lock import locked
 from projects.engine.runner import TerraceRunner, build_runner
@@ -45,32 +46,61 @@ def train(config: str | Path, *, work_dir: str | Path | None = None, resume: str
     """
     cfg = load_config(config, cfg_options)
     work_dir = Path(work_dir or cfg.get('work_dir') or default_work_dir(config))
-    first = os.environ.get('SLURM_PROCID' if launcher == 'slurm' else 'RANK', '0') == '0'
-    with locked(work_dir) if first else nullcontext():
-        if first:
-            remove_leftovers(work_dir, '.pth')
-        _choose_start(cfg, work_dir, resume)
-        with leaving_together():
-            runner = build_runner(cfg, work_dir, launcher, amp)
-            with _telling_the_end(runner):
-                runner.train()
+    start_processes(cfg, launcher)
+    with leaving_together(), ExitStack() as stack:
+        _start_together(cfg, work_dir, resume, stack)
+        runner = build_runner(cfg, work_dir, launcher, amp)
+        with _telling_the_end(runner):
+            runner.train()
     return runner
 
 
-def _choose_start(cfg: Config, work_dir: Path, resume: str | None) -> None:
+def _start_together(cfg: Config, work_dir: Path, resume: str | None, stack: ExitStack) -> None:
+    """Lock the directory and choose what to start from: rank 0 does, the others follow."""
+    chosen: tuple | None = None
+    refusal: UserError | None = None
+    if get_rank() == 0:
+        try:
+            stack.enter_context(locked(work_dir))
+            remove_leftovers(work_dir)
+            chosen = _choose_start(cfg, work_dir, resume)
+        except UserError as error:
+            refusal = error
+    agreement = Agreement()
+    chosen = agreement.broadcast(chosen)
+    if refusal is not None:
+        raise refusal
+    if chosen is None:
+        raise SystemExit(2)  # rank 0 tells why
+    cfg.resume, cfg.load_from = chosen
+
+
+def _choose_start(cfg: Config, work_dir: Path, resume: str | None) -> tuple[bool, str | None]:
+    """Return whether to resume, and the file to load."""
     if resume is None:
-        cfg.resume = False
         if checkpoints_of(work_dir):
             raise UserError(f'{work_dir}: holds a run already; continue it with --resume, or choose another --work-dir')
-    elif resume == 'auto':
-        latest = newest_that_opens(work_dir)
-        cfg.resume = latest is not None
-        if latest is not None:
-            cfg.load_from = str(latest)
-    else:
-        cfg.resume, cfg.load_from = True, resume
-    if cfg.get('load_from') and not Path(cfg.load_from).is_file():
-        raise UserError(f'load_from {cfg.load_from}: no such file')
+        _check_parents(cfg)
+        (work_dir / 'run_id').unlink(missing_ok=True)  # what was here before is another run
+        return False, cfg.get('load_from')
+    if resume != 'auto' and not Path(resume).is_dir():
+        if not Path(resume).is_file():
+            raise UserError(f'--resume {resume}: no such file')
+        return True, resume
+    folder = work_dir if resume == 'auto' else Path(resume)
+    latest = newest_that_opens(folder)
+    if latest is None and resume != 'auto':
+        raise UserError(f'--resume {resume}: no checkpoint in this directory')
+    if latest is None:
+        _check_parents(cfg)
+    return latest is not None, cfg.get('load_from') if latest is None else str(latest)
+
+
+def _check_parents(cfg: Config) -> None:
+    for key, path in (('load_from', cfg.get('load_from')),
+                      ('initialise.checkpoint', (cfg.get('initialise') or {}).get('checkpoint'))):
+        if path and not Path(path).is_file():
+            raise UserError(f'{key} {path}: no such file')
 
 
 @contextmanager
@@ -81,7 +111,7 @@ def _telling_the_end(runner: TerraceRunner) -> Iterator[None]:
         yield
     except BaseException as error:
         status = 'preempted' if isinstance(error, Preempted) else 'failed'
-        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        reason = f'{type(error).__name__}: {told(error)}'
         raise
     finally:
         for hook in runner.hooks:

@@ -143,6 +143,9 @@ train_sampler = dict(_delete_=True, type='DefaultSampler', shuffle=True)
         'killed': [{'log': 'Epoch(train) [6][1/3]'}, {}]})
     assert [codes for name, codes in ended.items()] == [[0], [75, 75, 0], [75, 0], [-9, 0]], ended
     check_all(tmp_path, ended)
+    again = lead(child, tmp_path, {'whole': [{'options': {'batch_size': 1}}]})
+    assert again == {'whole': [2]}
+    assert 'an epoch had 3 batches and has 6 now' in (tmp_path / 'whole.log').read_text()
 
 
 def test_the_workers_do_not_matter(small, tmp_path):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,44 @@ def test_a_moved_directory_with_an_empty_pointer_resumes(tool, config, run, tmp_
     assert (moved / 'last_checkpoint').read_text() == 'iter_4.pth'
 
 
+def test_a_finished_run_is_not_touched_by_a_resume(tool, config, run):
+    before = {path.name: path.read_bytes() for path in run.glob('*.pth')}
+    assert any(name.startswith('best_') for name in before)
+    tool('train.py', config, '--work-dir', run, '--resume', options=[])
+    assert {path.name: path.read_bytes() for path in run.glob('*.pth')} == before
+
+
+def test_what_a_resume_cannot_mean_is_refused_or_said(tool, config, run, tmp_path):
+    printed = tool('train.py', config, '--work-dir', run, '--resume', options=['train_cfg.max_iters=5'])
+    assert 'keeps its schedule' in printed and 'T_max=3' in printed and 'T_max=4' in printed
+    error = tool('train.py', config, '--work-dir', run, '--resume', refused=True, options=[
+        'train_cfg.max_iters=6', 'optim_wrapper.optimizer.base.type=SGD'])
+    assert 'its optimizer is Lookahead(AdamW), the config has Lookahead(SGD)' in error
+    error = tool('train.py', config, '--work-dir', run, '--resume', tmp_path / 'no.pth', options=[], refused=True)
+    assert f'--resume {tmp_path}/no.pth: no such file' in error
+
+
+def test_a_signal_before_there_is_anything_to_save(config, tmp_path):
+    process = subprocess.Popen([sys.executable, ROOT / 'tools/train.py', config, '--work-dir', tmp_path / 'run'],
+                               stderr=subprocess.PIPE, text=True)
+    time.sleep(1.5)  # torch is being imported
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 75 and 'SIGTERM before the training began' in told, told
+
+
+def test_a_test_ends_when_it_is_told_to(config, prepared, run):
+    process = subprocess.Popen(
+        [sys.executable, ROOT / 'tools/test.py', config, run / 'iter_4.pth', '--work-dir', run, '--cfg-options',
+         f'data_root={prepared}', 'num_workers=0'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for line in process.stdout:
+        if 'Load checkpoint from' in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+
+
 def test_a_resume_does_not_make_a_second_history(tool, config, run):
     error = tool('train.py', config, '--work-dir', run, '--resume', run / 'iter_2.pth', options=[], refused=True)
     assert 'holds iter_4.pth, which is newer than iteration 2' in error
@@ -190,7 +229,11 @@ def test_steps_left_out_are_counted_and_bounded(tool, accidents, tmp_path):
                    options=['default_hooks.guard.max_skipped_steps=2'])
     assert 'iteration 3: step left out' in printed and '2 so far' in printed
     assert all(value.isfinite().all() for value in weights(tmp_path / 'run/iter_4.pth').values())
-    assert read_checkpoint(tmp_path / 'run/iter_4.pth')['hooks']['GuardHook']['skipped'] == 2
+    assert read_checkpoint(tmp_path / 'run/iter_4.pth')['ranks'][0]['hooks']['GuardHook']['skipped'] == 2
+    assert 'iteration 2: step left out' in tool(  # the bad loss is in the first half of an accumulation
+        'train.py', child, '--work-dir', tmp_path / 'two', PYTHONPATH=str(tmp_path), options=[
+            'default_hooks.guard.max_skipped_steps=2', 'optim_wrapper.accumulative_counts=2',
+            'model.decode_head.loss_decode.0.calls=[1]'])
     error = tool('train.py', child, '--work-dir', tmp_path / 'one', PYTHONPATH=str(tmp_path), refused=True,
                  options=['default_hooks.guard.max_skipped_steps=1'])
     assert 'iteration 3: ' in error
@@ -219,7 +262,7 @@ def test_an_unreadable_sample_is_named_or_replaced_and_counted(tool, config, pre
     printed = tool('train.py', config, '--work-dir', tmp_path / 'some',
                    options=[*options, 'default_hooks.guard.max_bad_samples=1'])
     assert 'replaced a sample that cannot be read (1 so far): site02_a' in printed
-    assert read_checkpoint(tmp_path / 'some/iter_8.pth')['hooks']['GuardHook']['bad'] == ['site02_a']
+    assert read_checkpoint(tmp_path / 'some/iter_8.pth')['ranks'][0]['hooks']['GuardHook']['bad'] == ['site02_a']
     second = next((data / 'images').glob('site04*'))
     second.write_bytes(b'')
     error = tool('train.py', config, '--work-dir', tmp_path / 'many', refused=True,
@@ -233,7 +276,7 @@ def test_an_early_stop_stays(tool, config, repository, tmp_path):
                      'early_stopping = dict(min_delta=1.0, patience=1)\n')
     tool('train.py', child, '--work-dir', tmp_path / 'run', options=['train_cfg.max_iters=20'])
     stopped = sorted((tmp_path / 'run').glob('iter_*.pth'))[-1]
-    assert read_checkpoint(stopped)['hooks']['ResumableEarlyStoppingHook']['stopped']
+    assert read_checkpoint(stopped)['ranks'][0]['hooks']['ResumableEarlyStoppingHook']['stopped']
     printed = tool('train.py', child, '--work-dir', tmp_path / 'run', '--resume', options=['train_cfg.max_iters=20'])
     assert 'nothing is left to train' in printed and 'Iter(train)' not in printed
 
@@ -242,7 +285,8 @@ def test_two_processes_stop_together_and_go_on(config, prepared, tmp_path):
     """SIGTERM to the script: both ranks stop at one iteration, status 75, and the resumed run has the same bits."""
     child = tmp_path / 'two.py'
     child.write_text(f'_base_ = {str(config)!r}\ndata_root = {str(prepared)!r}\ncrop_size = (64, 64)\nbatch_size = 1\n'
-                     'num_workers = 1\nwarmup_iters = 1\ntrain_cfg = dict(max_iters=30, val_interval=100)\n'
+                     'num_workers = 1\nwarmup_iters = 1\ntrain_cfg = dict(max_iters=30, val_interval=15)\n'
+                     'val_dataloader = dict(sampler=dict(round_up=False))\n'  # 2 and 1 images
                      'model = dict(backbone=dict(stem_channels=8, base_channels=8), decode_head=dict('
                      'in_channels=(8, 16, 32, 64), channels=16, num_heads=2, dropout_ratio=0.3))\n'
                      'default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=30))\n')
@@ -299,4 +343,4 @@ def test_slurm_requeues_or_submits_again(config, prepared, tmp_path):
     assert 'resumed epoch: 0, iter:' in again.stdout + again.stderr
     assert (tmp_path / 'run/iter_30.pth').exists()
     calls = (tmp_path / 'calls').read_text().splitlines()
-    assert len(calls) == 2 and calls[1].endswith('--resume') and not calls[0].endswith('--resume')
+    assert len(calls) == 2 and calls[1].endswith('--resume auto') and '--resume' not in calls[0]

@@ -61,3 +61,5 @@ test_dataloader = dict(
         remap='${remap}', pipeline='${test_pipeline}'))
 val_evaluator = dict(type='SegmentationMetric')
 test_evaluator = dict(type='SegmentationMetric')
+# What a run is called; chain and stage are taken from the config's file name unless they are given here too.
+experiment = dict(task='landcover')
