@@ -1,11 +1,14 @@
 """What is saved, what stays, and what --resume takes."""
 
+import errno
 import logging
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
+from projects.engine import checkpoints
 from projects.engine.errors import UserError
 from projects.engine.saving import AtomicCheckpointHook, checkpoints_of, newest_that_opens
 
@@ -104,3 +107,28 @@ def test_the_best_by_any_metric(tmp_path):
 def test_bad_settings(values):
     with pytest.raises(UserError, match='default_hooks.checkpoint'):
         AtomicCheckpointHook(**values)
+
+
+def test_a_file_that_cannot_be_read_now_is_skipped_and_stays(tmp_path, monkeypatch):
+    for number in (1, 2):
+        save(tmp_path / f'iter_{number}.pth')
+
+    def fails(path):
+        if Path(path).name == 'iter_2.pth':
+            raise OSError(errno.EIO, 'Input/output error')
+        return False
+
+    monkeypatch.setattr(checkpoints, 'verify_checkpoint', fails)
+    assert newest_that_opens(tmp_path).name == 'iter_1.pth'
+    assert {path.name for path in tmp_path.iterdir()} == {'iter_1.pth', 'iter_2.pth'}
+
+
+def test_best_files_of_a_history_that_did_not_go_on_are_removed(tmp_path):
+    run, hook = Run(tmp_path), AtomicCheckpointHook(save_best='mIoU', keep_best=2)
+    for number in (4, 8, 12):
+        save(tmp_path / f'best_mIoU_iter_{number}.pth')
+    hook.load_state_dict({'best': {'mIoU': [[0.5, 'best_mIoU_iter_8.pth'], [0.4, 'best_mIoU_iter_6.pth']]}})
+    run.iter = 8
+    hook.before_train(run)
+    assert run.names() == {'best_mIoU_iter_4.pth', 'best_mIoU_iter_8.pth'}
+    assert hook.best['mIoU'] == [(0.5, 'best_mIoU_iter_8.pth')]

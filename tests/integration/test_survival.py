@@ -310,15 +310,26 @@ def test_two_processes_stop_together_and_go_on(config, prepared, tmp_path):
 
 
 def test_slurm_requeues_or_submits_again(config, prepared, tmp_path):
-    """A stand-in for Slurm: srun runs the command in one task and tells it to leave after some iterations."""
+    """A stand-in for Slurm: srun starts two tasks, tells them to leave after some iterations, and kills the other one
+    with the first status that is not 0."""
     (tmp_path / 'bin').mkdir()
     for name, text in {
-        'srun': '#!/usr/bin/env bash\nwhile [[ $1 == -* ]]; do [[ $1 == -p ]] && shift; shift; done\n'
-                'export SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NTASKS=1 SLURM_JOB_ID=${SLURM_JOB_ID:-7}\n'
-                f'echo "$@" >> {tmp_path}/calls\n'
-                f'if [ "$(wc -l < {tmp_path}/calls)" -gt 1 ]; then exec "$@"; fi\n'
-                f'"$@" > {tmp_path}/log 2>&1 & pid=$!\n'
-                f'while ! grep -q "3/" {tmp_path}/log; do sleep 0.1; done; kill -USR1 $pid; wait $pid\n',
+        'srun': f"""#!/usr/bin/env bash
+while [[ $1 == -* ]]; do [[ $1 == -p ]] && shift; shift; done
+export SLURM_NTASKS=2 SLURM_JOB_ID=${{SLURM_JOB_ID:-7}}
+echo "$@" >> {tmp_path}/calls
+for task in 0 1; do SLURM_PROCID=$task SLURM_LOCALID=$task "$@" >> {tmp_path}/log 2>&1 & tasks+=($!); done
+if [ "$(wc -l < {tmp_path}/calls)" = 1 ]; then
+  while ! grep -q "3/" {tmp_path}/log; do sleep 0.1; done; kill -USR1 "${{tasks[@]}}"
+fi
+worst=0
+for task in 0 1; do
+  wait -n && status=0 || status=$?
+  if [ $status -ne 0 ]; then kill "${{tasks[@]}}" 2>/dev/null; fi
+  worst=$(( status > worst ? status : worst ))
+done
+exit $worst
+""",
         'scontrol': f'#!/usr/bin/env bash\necho "$@" >> {tmp_path}/scontrol\n'}.items():
         (tmp_path / 'bin' / name).write_text(text)
         (tmp_path / 'bin' / name).chmod(0o755)
@@ -326,7 +337,7 @@ def test_slurm_requeues_or_submits_again(config, prepared, tmp_path):
                '--cfg-options', f'data_root={prepared}', 'crop_size=(64,64)', 'batch_size=2', 'num_workers=0',
                'train_cfg.max_iters=30', 'train_cfg.val_interval=30', 'warmup_iters=1',
                'default_hooks.logger.interval=1']
-    environment = dict(os.environ, PATH=f'{tmp_path}/bin:{os.environ["PATH"]}', PYTHON=sys.executable, GPUS='1',
+    environment = dict(os.environ, PATH=f'{tmp_path}/bin:{os.environ["PATH"]}', PYTHON=sys.executable, GPUS='2',
                        GPUS_PER_NODE='0', OMP_NUM_THREADS='1', MASTER_ADDR='127.0.0.1',
                        MASTER_PORT=str(20000 + os.getpid() % 20000))
     environment.pop('SLURM_JOB_ID', None)
@@ -340,7 +351,7 @@ def test_slurm_requeues_or_submits_again(config, prepared, tmp_path):
     shutil.rmtree(tmp_path / 'run')
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert again.returncode == 0 and 'submitting it again' in again.stderr, again.stderr[-2000:]
-    assert 'resumed epoch: 0, iter:' in again.stdout + again.stderr
+    assert 'resumed epoch: 0, iter:' in (tmp_path / 'log').read_text()
     assert (tmp_path / 'run/iter_30.pth').exists()
     calls = (tmp_path / 'calls').read_text().splitlines()
     assert len(calls) == 2 and calls[1].endswith('--resume auto') and '--resume' not in calls[0]
