@@ -6,6 +6,7 @@ end, never in an iteration. A run that is killed leaves the status ``running``; 
 """
 
 import functools
+import itertools
 import os
 import re
 import time
@@ -20,6 +21,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
+from projects.engine.config_text import changed_keys
 from projects.engine.energy import EnergyMeter
 from projects.engine.errors import UserError
 from projects.engine.experiment import experiment_of, run_id
@@ -31,6 +33,8 @@ from projects.engine.lineage_record import (
     code_record,
     data_records,
     experiment_config,
+    known_weights,
+    lineage_of_checkpoint,
     parent_files,
     parent_record,
     peak_memory_mib,
@@ -96,10 +100,17 @@ class LineageHook(Hook):
         """Append a start; close one that was killed."""
         before = self._read(runner)
         record = _describe(runner)
-        starts = before['starts'] if before else []
+        starts, changed = before['starts'] if before else [], []
         if starts and runner._resume:  # it loads itself: what the first start began with stays the parent
             record.update({key: before[key] for key in ('parents', 'checkpoints', 'metrics')})
+            record['past_checkpoints'] = before.get('past_checkpoints') or []
+            changed = _changes(before, record)
+            if changed:
+                runner.logger.warning(f'{Path(runner.work_dir) / LINEAGE_NAME}: this run goes on with what has changed '
+                                      f'since its last start: {", ".join(changed)}')
         else:
+            if not _loads_itself(runner):  # else the same run, whose record was lost
+                starts = _set_aside(Path(runner.work_dir), before, record['run_id'])
             record['parents'] = _parents(runner, record['run_id'])
         for start in starts:
             if start['status'] == 'running':
@@ -108,7 +119,8 @@ class LineageHook(Hook):
         starts.append({
             'started': _now(), 'ended': None, 'from_iteration': runner.iter, 'to_iteration': runner.iter,
             'status': 'running', 'reason': None, 'seconds': 0.0, 'peak_memory_mib': None, 'gpu_memory_mib': None,
-            'energy_wh': None, 'commit': record['code']['commit'], 'config_sha256': record['config']['sha256']})
+            'energy_wh': None, 'commit': record['code']['commit'], 'config_sha256': record['config']['sha256'],
+            'data_sha256': [data['sha256'] for data in record['data']], 'changed': changed})
         self._begun = time.monotonic()
         self._energy = EnergyMeter([f'GPU-{torch.cuda.get_device_properties(gpu).uuid}' for gpu in _gpus()])
         self._record = record
@@ -135,11 +147,17 @@ class LineageHook(Hook):
             other = BEST.fullmatch(name)
             lost = {'last', 'best'} if best and other and best['metric'] == other['metric'] else {'last'}
             entry['aliases'] = [alias for alias in entry['aliases'] if alias not in lost.intersection(aliases)]
+        self._forget(path.name)
         entries[path.name] = {'sha256': sha256_of(path), 'step': step, 'aliases': list(aliases),
                               'metrics': numbers or None}
         if best and 'best' in aliases:
             self._record_best(best['metric'], step, numbers)
         self._write(runner)
+
+    def _forget(self, name: str) -> None:
+        # A score of weights that are gone is still a score of this run: their hash stays.
+        if entry := self._record['checkpoints'].pop(name, None):
+            self._record['past_checkpoints'].append(entry['sha256'])
 
     def _record_best(self, name: str, step: int, numbers: dict[str, float | None]) -> None:
         # The file's name has '_' where the metric has what a file name may not have.
@@ -166,7 +184,10 @@ class LineageHook(Hook):
         record['metrics']['tested'] = None
         if runner._load_from:
             file = Path(runner._load_from)
-            record['metrics']['tested'] = {'file': file.name, 'sha256': sha256_of(file)}
+            tested = {'file': file.name, 'sha256': sha256_of(file)}
+            if record['starts'] and tested['sha256'] not in known_weights(record):  # of a killed start, or foreign
+                tested['run_id'] = (lineage_of_checkpoint(file, tested['sha256']) or {}).get('run_id')
+            record['metrics']['tested'] = tested
         write_json(Path(runner.work_dir) / LINEAGE_NAME, record)
 
     @_on_rank_0_and_never_fatal
@@ -198,8 +219,8 @@ class LineageHook(Hook):
         if torch.cuda.is_available():
             start['gpu_memory_mib'] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
         start['energy_wh'] = self._energy.watt_hours()
-        record['checkpoints'] = {name: entry for name, entry in record['checkpoints'].items()
-                                 if (work_dir / name).is_file()}
+        for name in [name for name in record['checkpoints'] if not (work_dir / name).is_file()]:
+            self._forget(name)
         on_disk = (read_lineage(work_dir) or {}).get('metrics', {})  # a test may have been recorded meanwhile
         record['metrics'].update({key: on_disk[key] for key in ('test', 'tested') if key in on_disk})
         write_json(work_dir / LINEAGE_NAME, record)
@@ -211,10 +232,10 @@ def _describe(runner: Any) -> dict[str, Any]:
     return {
         'version': VERSION,
         **_names(runner),
-        'tags': list(experiment_of(cfg).tags),
+        'tags': [str(tag) for tag in experiment_of(cfg).tags],
         'config': config_record(cfg),
         'code': code_record(),
-        'data': data_records(cfg),
+        'data': data_records(cfg, runner.work_dir),
         'parents': [],
         'seed': runner.seed,
         'versions': versions(),
@@ -222,15 +243,49 @@ def _describe(runner: Any) -> dict[str, Any]:
                      'processes': get_world_size()},
         'starts': [],
         'checkpoints': {},
+        'past_checkpoints': [],
         'metrics': {},
     }
+
+
+def _changes(before: dict[str, Any], record: dict[str, Any]) -> list[str]:
+    """Name the config keys and data sets that are not what the record before says."""
+    found = [f'config {key}' for key in changed_keys(before['config'].get('text') or '', record['config']['text'])]
+    old, new = ([(data.get('name'), data.get('sha256')) for data in one['data']] for one in (before, record))
+    return found + [f'data {name}' for name in dict.fromkeys(
+        pair[0] for pair in (*old, *new) if (pair in old) != (pair in new))]
+
+
+def _set_aside(work_dir: Path, before: dict[str, Any] | None, own_id: str) -> list[dict[str, Any]]:
+    """Keep record and evaluations of an earlier run beside those of a run that begins anew.
+
+    Returns:
+        The earlier starts of this very run, which was killed before there was anything to resume.
+    """
+    old = before['run_id'] if before else 'before'
+    if (work_dir / 'evaluation').is_dir():
+        os.replace(work_dir / 'evaluation', _free(work_dir / f'evaluation.{old}'))
+    same = before is not None and old == own_id
+    if before and (not same or before['metrics']):
+        os.replace(work_dir / LINEAGE_NAME, _free(work_dir / f'lineage.{old}.json'))
+    return before['starts'] if same else []
+
+
+def _free(path: Path) -> Path:
+    numbered = (path.with_stem(f'{path.stem}-{number}') for number in itertools.count(2))
+    return path if not path.exists() else next(other for other in numbered if not other.exists())
+
+
+def _loads_itself(runner: Any) -> bool:
+    work_dir = Path(runner.work_dir).resolve()
+    return bool(runner._resume and runner._load_from) and Path(runner._load_from).resolve().parent == work_dir
 
 
 def _parents(runner: Any, own_id: str) -> list[dict[str, Any]]:
     work_dir = Path(runner.work_dir)
     files = list(parent_files(runner.cfg.to_dict()))
     loaded = runner._load_from
-    if loaded and not (runner._resume and Path(loaded).resolve().parent == work_dir.resolve()):
+    if loaded and not _loads_itself(runner):
         files.insert(0, ('resume' if runner._resume else 'load_from', str(loaded)))
     parents = [parent_record(role, path, work_dir, own_id) for role, path in files]
     reports = {found['checkpoint']: found for hook in runner.hooks

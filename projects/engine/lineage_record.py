@@ -11,17 +11,42 @@ import math
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from projects.engine.errors import UserError
 from projects.engine.files import sha256_of
+from projects.engine.private import without_home
 
 LINEAGE_NAME = 'lineage.json'
 VERSION = 1
 KEYS = {'version': int, 'run_id': str, 'name': str, 'task': str, 'chain': str, 'stage': str, 'config': dict,
         'code': dict, 'data': list, 'parents': list, 'starts': list, 'checkpoints': dict, 'metrics': dict}
+ANY = '*'
+_NUMBERS = {ANY: float}
+# What is below the keys; None stands for unknown everywhere.
+SHAPES: dict[str, Any] = {
+    'tags': [str],
+    'config': {'file': str, 'text': str, 'sha256': str},
+    'code': {'commit': str, 'dirty': bool, 'diff_sha256': str},
+    'data': [{'name': str, 'root': str, 'source': str, 'manifest': str, 'sha256': str, 'splits': {ANY: int},
+              'taxonomy_hash': str}],
+    'parents': [{'role': str, 'file': str, 'path': str, 'sha256': str, 'lineage': dict, 'report': {
+        'share_of_keys': float, 'share_of_elements': float, 'new': list}}],
+    'seed': int, 'versions': {ANY: str},
+    'hardware': {'cpu': str, 'cores': int, 'memory_gib': float, 'gpus': [str], 'processes': int},
+    'starts': [{'started': str, 'ended': str, 'from_iteration': int, 'to_iteration': int, 'status': str,
+                'reason': str, 'seconds': timedelta, 'peak_memory_mib': float, 'gpu_memory_mib': float,
+                'energy_wh': float, 'config_sha256': str, 'data_sha256': list, 'changed': [str]}],
+    'checkpoints': {ANY: {'sha256': str, 'step': int, 'aliases': [str], 'metrics': _NUMBERS, 'source': {
+        'file': str, 'sha256': str}}},
+    'past_checkpoints': [str],
+    'metrics': {'val': _NUMBERS, 'best': _NUMBERS, 'test': _NUMBERS, 'tested': {
+        'file': str, 'sha256': str, 'run_id': str}},
+}
 META_KEYS = ('run_id', 'name', 'task', 'chain', 'stage')
 REPOSITORY = Path(__file__).resolve().parents[2]
 CODE = ('projects', 'configs', 'tools', 'requirements')  # what a run executes; a data folder beside it is not code
@@ -48,17 +73,74 @@ def read_lineage(folder: str | Path) -> dict[str, Any] | None:
     if not isinstance(record, dict) or record.get('version') != VERSION:
         found = record.get('version') if isinstance(record, dict) else type(record).__name__
         raise UserError(f'{path}: version: expected {VERSION}, found {found!r}')
-    for key, expected in KEYS.items():
-        if not isinstance(record.get(key), expected):
-            raise UserError(f'{path}: key {key}: expected {expected.__name__}, found {type(record.get(key)).__name__}')
+    try:
+        check_record(record)
+    except (UserError, RecursionError) as error:
+        raise UserError(f'{path}: {error if isinstance(error, UserError) else "too deeply nested"}') from error
     return record
+
+
+def check_record(record: Mapping[str, Any], place: str = '') -> None:
+    """Check the types of a record that somebody may have edited, those of its parents too.
+
+    Raises:
+        UserError: The first key whose value is something else, and what was expected.
+    """
+    minimal = record.get('minimal') is True
+    for key, expected in KEYS.items():
+        if not isinstance(record.get(key), expected) and not (minimal and key in META_KEYS and record.get(key) is None):
+            raise UserError(f'key {place}{key}: expected {expected.__name__}, found {type(record.get(key)).__name__}')
+    for key, shape in SHAPES.items():
+        if record.get(key) is not None:
+            _check_shape(record[key], shape, f'{place}{key}')
+    for index, parent in enumerate(record['parents']):
+        if parent.get('lineage') is not None:
+            check_record(parent['lineage'], f'{place}parents.{index}.lineage.')
+
+
+def _check_shape(value: Any, shape: Any, place: str) -> None:
+    if isinstance(shape, type):
+        good = isinstance(value, shape) and not (shape is int and isinstance(value, bool))
+        if shape in (float, timedelta):
+            good = type(value) in (int, float) and abs(value) < (1e13 if shape is timedelta else sys.float_info.max)
+        if not good:
+            expected = {float: 'a number', timedelta: 'seconds'}.get(shape, shape.__name__)
+            raise UserError(f'key {place}: expected {expected}, found {value!r}'[:200])
+        return
+    if not isinstance(value, type(shape)):
+        raise UserError(f'key {place}: expected {type(shape).__name__}, found {value!r}'[:200])
+    if isinstance(shape, list):
+        pairs = [(str(index), item, shape[0]) for index, item in enumerate(value)]
+    elif ANY in shape:
+        pairs = [(key, item, shape[ANY]) for key, item in value.items()]
+    else:
+        pairs = [(key, value.get(key), below) for key, below in shape.items()]
+    for key, item, below in pairs:
+        if item is not None:
+            _check_shape(item, below, f'{place}.{key}')
+        elif isinstance(shape, list) or (ANY in shape and below not in (float, str)):  # elsewhere None is unknown
+            raise UserError(f'key {place}.{key}: expected a value, found null')
+
+
+def known_weights(record: Mapping[str, Any]) -> set[str]:
+    """Return the hashes of all checkpoints that a run wrote, deleted ones too."""
+    entries = list((record.get('checkpoints') or {}).values())
+    sources = [entry.get('source') or {} for entry in entries]
+    return ({one.get('sha256') for one in (*entries, *sources)} | set(record.get('past_checkpoints') or ())) - {None}
+
+
+def foreign_test(record: Mapping[str, Any] | None) -> str | None:
+    """Return the name of the tested file where a training's record has a score of weights that it did not write."""
+    tested = ((record or {}).get('metrics') or {}).get('tested') or {}
+    if not tested.get('sha256') or not record.get('starts') or tested['sha256'] in known_weights(record):
+        return None
+    return None if tested.get('run_id') == record.get('run_id') else str(tested.get('file'))
 
 
 def scrub(value: Any) -> Any:
     """Write the user's home directory as ``~`` in a text, or in every text of nested dicts and lists."""
-    home = str(Path.home())
     if isinstance(value, str):
-        return value.replace(home, '~') if len(home) > 1 else value
+        return without_home(value)
     if isinstance(value, dict):
         return {key: scrub(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -116,23 +198,23 @@ def code_record(root: Path = REPOSITORY) -> dict[str, Any]:
             'diff_sha256': hashlib.sha256(diff).hexdigest() if diff else None}
 
 
-def data_records(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def data_records(config: Mapping[str, Any], work_dir: str | Path) -> list[dict[str, Any]]:
     """Return one record for every data root of the config's data loaders.
 
     A prepared data set has a ``manifest.json`` with the hash of every file; its own hash then stands for all of them.
-    Other layouts give their root alone.
+    Other layouts give their root alone. A relative root is written relative to the work directory.
     """
     records: dict[str, dict[str, Any]] = {}
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         for root in _values(config.get(key), 'data_root'):
-            records.setdefault(root, _data_record(root))
+            records.setdefault(root, _data_record(root, Path(work_dir)))
     return list(records.values())
 
 
-def _data_record(root: str) -> dict[str, Any]:
+def _data_record(root: str, work_dir: Path) -> dict[str, Any]:
     path = Path(root).expanduser()
-    record = {'name': path.resolve().name, 'root': scrub(root), 'manifest': None, 'sha256': None, 'splits': {},
-              'taxonomy_hash': None}
+    record = {'name': path.resolve().name, 'root': _recorded(root, work_dir), 'source': None, 'manifest': None,
+              'sha256': None, 'splits': {}, 'taxonomy_hash': None}
     manifest = path / 'manifest.json'
     if not manifest.is_file():
         return record
@@ -140,8 +222,12 @@ def _data_record(root: str) -> dict[str, Any]:
     try:
         content = json.loads(manifest.read_text(encoding='utf-8'))
         for item in content['items']:
-            record['splits'][item['split']] = record['splits'].get(item['split'], 0) + 1
-        record['taxonomy_hash'] = content['taxonomy'].get('taxonomy_hash')
+            split = str(item['split'])
+            record['splits'][split] = record['splits'].get(split, 0) + 1
+        found = content['taxonomy'].get('taxonomy_hash')
+        record['taxonomy_hash'] = found if isinstance(found, str) else None
+        source = content.get('source') or {}
+        record['source'] = Path(source['root']).name if source.get('root') else None  # the rest is private
     except (ValueError, KeyError, TypeError, AttributeError):
         pass  # another project's manifest: its hash still stands
     return record
@@ -195,13 +281,20 @@ def parent_record(role: str, path: str, work_dir: str | Path, own_id: str | None
     file = Path(path).expanduser()
     sha256 = sha256_of(file)
     runs = Path(work_dir).resolve().parent
-    given = scrub(path)
+    given = _recorded(path, Path(work_dir))
     if file.resolve().is_relative_to(runs) and len(runs.parts) > 1:
         given = os.path.relpath(file.resolve(), Path(work_dir).resolve())
     lineage = lineage_of_checkpoint(file, sha256)
     if lineage and own_id and lineage.get('run_id') == own_id:
         lineage = None
     return {'role': role, 'file': file.name, 'path': given, 'sha256': sha256, 'lineage': lineage}
+
+
+def _recorded(path: str, work_dir: Path) -> str:
+    """Write a path so that the work directory alone tells where it leads, whatever the current directory is."""
+    if Path(path).expanduser().is_absolute():
+        return scrub(path)
+    return os.path.relpath(Path(path).resolve(), work_dir.resolve())
 
 
 def lineage_of_checkpoint(file: Path, sha256: str | None = None) -> dict[str, Any] | None:
@@ -229,10 +322,12 @@ def lineage_of_checkpoint(file: Path, sha256: str | None = None) -> dict[str, An
         return None
     if beside and beside['run_id'] == known['run_id']:
         return beside  # the run was killed between the file and its record
-    config = {'file': None, 'text': scrub(str(meta.get('cfg') or '')) or None, 'sha256': known.get('config_sha256')}
-    return {'version': VERSION, **{key: known.get(key) for key in META_KEYS}, 'minimal': True, 'config': config,
-            'code': {}, 'data': [], 'parents': [], 'seed': meta.get('seed'), 'starts': [], 'checkpoints': {},
-            'metrics': {}}
+    sha256 = known.get('config_sha256')
+    config = {'file': None, 'text': scrub(str(meta.get('cfg') or '')) or None, 'sha256': sha256 and str(sha256)}
+    names = {key: None if known.get(key) is None else str(known[key]) for key in META_KEYS}
+    seed = meta['seed'] if isinstance(meta.get('seed'), int) else None
+    return {'version': VERSION, **names, 'minimal': True, 'config': config, 'code': {}, 'data': [], 'parents': [],
+            'seed': seed, 'starts': [], 'checkpoints': {}, 'metrics': {}}
 
 
 def versions() -> dict[str, str | None]:

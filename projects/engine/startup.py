@@ -18,7 +18,7 @@ def start() -> None:
     """
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)  # the two exclude each other
-    warnings.filterwarnings('ignore', message='.*lr_scheduler.step.*')  # MMEngine steps schedulers in hooks
+    warnings.filterwarnings('ignore', message='.*scheduler.step\\(\\).*')  # MMEngine steps schedulers in hooks
     warnings.filterwarnings('ignore', message='The given NumPy array is not writable')
     warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')  # a compiled op
     import cv2

@@ -16,7 +16,7 @@ HEADLINE = 'mIoU'
 SMALLER_IS_BETTER = ('ECE',)
 # What repetitions of one experiment may differ in: its seed, and where it lies.
 PRIVATE = re.compile(r'^\s*(work_dir|experiment_name|resume|launcher) = .*$|\bseed=\w+,?', re.MULTILINE)
-PARENT = re.compile(r'^load_from = .*$', re.MULTILINE)
+PARENT = re.compile(r"^load_from = .*$|\b(?:teacher_)?checkpoint\s*=\s*(?:'[^'\n]*'|\"[^\"\n]*\")", re.MULTILINE)
 # A test writes the config too, with what it has loaded: a checkpoint of the run itself.
 OWN = re.compile(r"^load_from = '(?P<path>[^']*)/[^/']+'$(?=.*^work_dir = '(?P=path)'$)", re.MULTILINE | re.DOTALL)
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ def csv_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return rows as a Markdown table: first column to the left, the others to the right, floats with 4 decimals."""
+    """Return rows as a Markdown table: columns of numbers to the right, floats with 4 decimals."""
 
     def cell(value: Any) -> str:
         if _missing(value):
@@ -25,7 +26,9 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         text = f'{value:.4f}' if isinstance(value, float) else str(value)
         return text.replace('\\', '\\\\').replace('|', '\\|').replace('\n', ' ')
 
-    lines = [header, [':--', *['--:'] * (len(header) - 1)], *[[cell(value) for value in row] for row in rows]]
+    columns = zip(*rows) if rows else [()] * len(header)
+    sides = ['--:' if all(map(_numeric, column)) and not all(map(_missing, column)) else ':--' for column in columns]
+    lines = [header, sides, *[[cell(value) for value in row] for row in rows]]
     return ''.join('| ' + ' | '.join(line) + ' |\n' for line in lines)
 
 
@@ -54,6 +57,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _numeric(value: Any) -> bool:
+    """Say whether a cell is a number, a percentage, or missing."""
+    if isinstance(value, str):
+        return re.fullmatch(r'–|[+−-]?[\d.,]+( %)?', value) is not None
+    return _missing(value) or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _missing(value: Any) -> bool:

@@ -92,7 +92,9 @@ class SegmentationTrackingHook(TrackingHook):
         super().after_test_epoch(runner, metrics)
         backend = backend_of(runner)
         if backend is not None and is_main_process() and backend.experiment is not None:
-            backend.session.log(self._extras(backend, runner.test_evaluator, 'test'))
+            extras = self._extras(backend, runner.test_evaluator, 'test')
+            if extras:
+                backend.session.log(extras if self.tested is None else {'iter': self.tested, **extras})
 
     def _extras(self, backend: TerraceWandbBackend, evaluator: Any, split: str) -> dict[str, Any]:
         found = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from projects.engine.errors import UserError
-from projects.engine.lineage_record import read_lineage
+from projects.engine.lineage_record import foreign_test, read_lineage
 from projects.evaluation.curves import TIMESTAMP, Curves, finite, read_curves
 from projects.evaluation.folder import read_evaluation
 from projects.evaluation.result import Evaluation
@@ -90,6 +90,9 @@ def read_run(work_dir: str | Path) -> Run:
     names.sort(key=lambda name: {'test': 0, 'val': 1}.get(name, 2))
     evaluations = {name: found for name in names if (found := read_evaluation(folder / name)) is not None}
     lineage = read_lineage(work_dir)
+    foreign = foreign_test(lineage) if 'test' in evaluations else None
+    if foreign:  # somebody else's score is no result of this run
+        del evaluations['test']
     if not curves and not evaluations and lineage is None:
         raise UserError(f'{work_dir}: expected a run (<timestamp>/vis_data/scalars.json, evaluation/*/scores.json or '
                         'lineage.json), found none of them')
@@ -99,7 +102,10 @@ def read_run(work_dir: str | Path) -> Run:
     text = ((lineage or {}).get('config') or {}).get('text')
     if text is None and configs:
         text = configs[0].read_text(encoding='utf-8', errors='replace')
-    return Run(work_dir, name, _facts(work_dir, configs, cost, lineage), curves, evaluations, lineage, cost, text)
+    facts = _facts(work_dir, configs, cost, lineage)
+    if foreign:
+        facts.append(('Test', f'left out: of {foreign}, weights that this run did not write'))
+    return Run(work_dir, name, facts, curves, evaluations, lineage, cost, text)
 
 
 def _cost(work_dir: Path, curves: Curves, lineage: dict[str, Any] | None) -> Cost:

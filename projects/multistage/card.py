@@ -61,7 +61,7 @@ def _classes(meta: Mapping) -> list[str]:
 def _data(lineage: Mapping) -> list[str]:
     if not lineage.get('data'):
         return ['Not recorded.']
-    rows = [(data.get('name'), *((data.get('splits') or {}).get(split) for split in ('train', 'val', 'test')),
+    rows = [(_name(data), *((data.get('splits') or {}).get(split) for split in ('train', 'val', 'test')),
              f'`{data["sha256"]}`' if data.get('sha256') else 'no manifest: its files are not known')
             for data in lineage['data']]
     return [_table(('Data set', 'Train', 'Val', 'Test', 'SHA-256 of its manifest'), rows)]
@@ -87,7 +87,8 @@ def _training(lineage: Mapping, published: Mapping) -> list[str]:
             rows.append(('Energy', f'{sum(known):,.1f} Wh'))
     if hardware:
         rows.append(('Hardware', f'{", ".join(hardware.get("gpus") or ()) or hardware.get("cpu")}, '
-                                 f'{hardware.get("processes")} process(es)'))
+                                 f'{hardware.get("processes")} process'
+                                 + ('' if hardware.get('processes') == 1 else 'es')))
     rows.append(('Seed', lineage.get('seed')))
     if lineage.get('versions'):
         rows.append(('Versions', ', '.join(f'{name} {version}' for name, version in lineage['versions'].items())))
@@ -116,7 +117,8 @@ def _scores(published: Mapping, scores: Mapping[str, Mapping]) -> list[str]:
         text.append(f'**{SPLITS[split].capitalize()}**, {found.get("samples")} images: {headline}.')
         rows = found.get('per_class') or []
         if rows:
-            text.append(_table(list(rows[0]), [list(row.values()) for row in rows]))
+            text.append(_table(list(rows[0]), [
+                [percent(value) if isinstance(value, float) else value for value in row.values()] for row in rows]))
     if 'val' not in scores and (numbers := published.get('metrics')):
         shown = ', '.join(f'{name} {percent(numbers[name])}' for name in HEADLINES if numbers.get(name) is not None)
         text.append(f'**Validation split**, when the weights were saved: {shown}.')
@@ -124,7 +126,7 @@ def _scores(published: Mapping, scores: Mapping[str, Mapping]) -> list[str]:
 
 
 def _limits(lineage: Mapping, config: Mapping, meta: Mapping, scores: Mapping[str, Mapping]) -> list[str]:
-    names = ', '.join(str(data.get('name')) for data in lineage.get('data') or ()) or 'data that were not recorded'
+    names = ', '.join(_name(data) for data in lineage.get('data') or ()) or 'data that were not recorded'
     facts = [f'It labels every pixel with one of the {len(meta["classes"])} classes above, and knows no others.',
              f'It was trained on {names}; these records hold no score on other data.']
     reader = next(iter(config.get('test_pipeline') or ()), {})
@@ -152,15 +154,19 @@ def _limits(lineage: Mapping, config: Mapping, meta: Mapping, scores: Mapping[st
 
 def _loading(config: Mapping) -> list[str]:
     data = ' --cfg-options data_root=DATA' if 'data_root' in config else ''
-    return ['In this folder, with `TERRACE` the checkout and `DATA` a prepared data set:',
+    return ['In this folder, with `TERRACE` the checkout, `DATA` a prepared data set and `OUT` a folder of yours:',
             '```bash\n'
             'sha256sum -c SHA256SUMS\n'
-            f'python TERRACE/tools/test.py config.py model.safetensors --work-dir scores{data}\n'
-            'python TERRACE/tools/predict.py config.py model.safetensors IMAGE --out predictions\n'
+            f'python TERRACE/tools/test.py config.py model.safetensors --work-dir OUT/scores{data}\n'
+            'python TERRACE/tools/predict.py config.py model.safetensors IMAGE --out OUT/predictions\n'
             'python TERRACE/tools/lineage.py .\n```',
             '```python\n'
             'from projects.engine.inference import load_model\n\n'
             "model, config = load_model('config.py', 'model.safetensors')\n```"]
+
+
+def _name(data: Mapping) -> str:
+    return str(data.get('source') or data.get('name'))
 
 
 def _facts(rows: Sequence[tuple[str, Any]]) -> str:

@@ -9,7 +9,13 @@ from typing import Any
 
 from projects.engine.errors import UserError
 from projects.engine.files import sha256_of
-from projects.engine.lineage_record import LINEAGE_NAME, lineage_of_checkpoint, read_lineage, text_sha256
+from projects.engine.lineage_record import (
+    LINEAGE_NAME,
+    foreign_test,
+    lineage_of_checkpoint,
+    read_lineage,
+    text_sha256,
+)
 
 SHOWN = 4  # metrics on one line
 DEPTH = 100  # generations
@@ -80,7 +86,8 @@ def _lines(record: Mapping[str, Any], seen: tuple[str, ...]) -> Iterator[str]:
     for key in ('val', 'best', 'test'):
         if numbers := (record.get('metrics') or {}).get(key):
             tested = (record['metrics'].get('tested') or {}).get('file') if key == 'test' else None
-            facts.append((key, _numbers(numbers) + (f'  of {tested}' if tested else '')))
+            foreign = ': weights that this run did not write' if key == 'test' and foreign_test(record) else ''
+            facts.append((key, _numbers(numbers) + (f'  of {tested}{foreign}' if tested else '')))
     if hardware := record.get('hardware'):
         machine = ', '.join(hardware.get('gpus') or ()) or hardware.get('cpu')
         libraries = record.get('versions') or {}
@@ -121,6 +128,8 @@ def _start(start: Mapping[str, Any]) -> str:
     for key, unit in (('peak_memory_mib', 'MiB'), ('gpu_memory_mib', 'MiB on the GPU'), ('energy_wh', 'Wh')):
         if start.get(key) is not None:
             parts.append(f'{start[key]:g} {unit}')
+    if start.get('changed'):
+        parts.append(f'changed since the start before: {"; ".join(start["changed"])}')
     return ', '.join(parts)
 
 
@@ -141,7 +150,7 @@ def check(record: Mapping[str, Any], folder: str | Path) -> list[Finding]:
 
     Args:
         record: From :func:`find_lineage`.
-        folder: The folder of the record; relative paths are looked for below it, then below the current directory.
+        folder: The folder of the record, which relative paths start from.
 
     Returns:
         One finding for each configuration text, checkpoint, data manifest and parent, each file once.
@@ -157,29 +166,27 @@ def _findings(record: Mapping[str, Any], folder: Path, depth: int) -> Iterator[F
     if config.get('text') and config.get('file'):
         yield _compare(f'{label} config text', config.get('sha256'), text_sha256(config['text']))
     for name, entry in (record.get('checkpoints') or {}).items():
-        yield _verify(f'{label} checkpoint', entry.get('sha256'), name, [folder / name])
+        yield _verify(f'{label} checkpoint', entry.get('sha256'), name, folder / name)
     for data in record.get('data') or ():
         if data.get('sha256'):
             name = f'{data.get("root")}/{data.get("manifest")}'
-            yield _verify(f'{label} data', data['sha256'], name, _places(name, folder))
+            yield _verify(f'{label} data', data['sha256'], name, _place(name, folder))
     for parent in record.get('parents') or ():
-        places = _places(str(parent.get('path')), folder)
-        yield _verify(f'{label} {parent.get("role")}', parent.get('sha256'), str(parent.get('path')), places)
+        place = _place(str(parent.get('path')), folder)
+        yield _verify(f'{label} {parent.get("role")}', parent.get('sha256'), str(parent.get('path')), place)
         if parent.get('lineage'):
-            yield from _findings(parent['lineage'], places[0].parent, depth + 1)
+            yield from _findings(parent['lineage'], place.parent, depth + 1)
 
 
-def _places(path: str, folder: Path) -> list[Path]:
-    """Where a recorded path may lie, those that exist first."""
-    plain = Path(path).expanduser()
-    places = [plain] if plain.is_absolute() else [Path(os.path.normpath(folder / plain)), plain]
-    return sorted(places, key=lambda place: not place.is_file())
+def _place(path: str, folder: Path) -> Path:
+    """Where a recorded path lies; never below the current directory, which has nothing to do with the run."""
+    return Path(os.path.normpath(folder.resolve() / Path(path).expanduser()))
 
 
-def _verify(subject: str, expected: Any, name: str, places: list[Path]) -> Finding:
-    if not places[0].is_file():
+def _verify(subject: str, expected: Any, name: str, place: Path) -> Finding:
+    if not place.is_file():
         return Finding('absent', subject, f'{name}: not here any more, sha256 was {_short(expected)}')
-    return _compare(f'{subject} {name}', expected, sha256_of(places[0]))
+    return _compare(f'{subject} {name}', expected, sha256_of(place))
 
 
 def _compare(subject: str, expected: Any, found: str) -> Finding:

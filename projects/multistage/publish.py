@@ -41,7 +41,7 @@ def publish(checkpoint: str | Path, out: str | Path, force: bool = False) -> Pat
     Args:
         checkpoint: A checkpoint of a training with this project.
         out: The folder to make.
-        force: Replace a folder that an earlier call has made.
+        force: Replace what an earlier call has made; other files in the folder stay.
 
     Returns:
         The folder.
@@ -150,7 +150,7 @@ def published_config(config: dict[str, Any], names: Mapping[str, Any]) -> dict[s
     roots = set()
     _each_root(loaders, roots.add)
     if len(roots) == 1:
-        plain['data_root'] = roots.pop()
+        plain['data_root'] = f'data/{Path(roots.pop()).name}'  # where it lay is the trainer's own affair
         _each_root(loaders, lambda _: '${data_root}')
     return plain
 
@@ -188,10 +188,13 @@ def _summary(lineage: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, 
 
 
 def _check_free(out: Path, force: bool) -> None:
+    for above in out.parents:
+        if above.exists() and not above.is_dir():
+            raise UserError(f'{out}: cannot be made, {above} is a file')
     if not out.exists() and not out.is_symlink():
         return
     held = {path.name for path in out.iterdir()} if out.is_dir() and not out.is_symlink() else None
-    if held is None or not held <= set(FILES):
+    if held is None or not (held <= set(FILES) or {WEIGHTS, SUMS} <= held):
         other = 'it is no folder' if held is None else f'it holds {sorted(held - set(FILES))[0]}'
         raise UserError(f'{out}: exists and was not made by publishing ({other}); choose another folder')
     if held and not force:
@@ -210,6 +213,10 @@ def _check_written(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 def _move_in_place(folder: Path, out: Path) -> None:
     if not out.exists():
         os.replace(folder, out)
+        return
+    if {path.name for path in out.iterdir()} - set(FILES):
+        for name in FILES:  # somebody's files lie there, too; the checksums come last and tell of an interruption
+            os.replace(folder / name, out / name)
         return
     old = Path(tempfile.mkdtemp(prefix=f'.{out.name}.', dir=out.parent))
     os.replace(out, old)  # over the empty folder

@@ -16,12 +16,19 @@ from projects.engine.checkpoints import read_checkpoint
 from projects.engine.energy import EnergyMeter
 from projects.engine.errors import UserError
 from projects.engine.lineage import LineageHook
-from projects.engine.lineage_record import code_record, lineage_of_checkpoint, read_lineage, text_sha256
+from projects.engine.lineage_record import (
+    code_record,
+    foreign_test,
+    lineage_of_checkpoint,
+    read_lineage,
+    scrub,
+    text_sha256,
+)
 
 CONTRACT = {'version', 'run_id', 'name', 'task', 'chain', 'stage', 'tags', 'config', 'code', 'data', 'parents', 'seed',
-            'versions', 'hardware', 'starts', 'checkpoints', 'metrics'}
+            'versions', 'hardware', 'starts', 'checkpoints', 'past_checkpoints', 'metrics'}
 START = {'started', 'ended', 'from_iteration', 'to_iteration', 'status', 'reason', 'seconds', 'peak_memory_mib',
-         'gpu_memory_mib', 'energy_wh', 'commit', 'config_sha256'}
+         'gpu_memory_mib', 'energy_wh', 'commit', 'config_sha256', 'data_sha256', 'changed'}
 
 
 @pytest.fixture
@@ -73,7 +80,7 @@ def test_a_start_says_what_it_was_made_from(make_runner, data, monkeypatch, tmp_
     assert "'~/data/village'" in record['config']['text'] and str(tmp_path) not in json.dumps(record)
     assert all(f'{key} =' not in record['config']['text'] for key in ('work_dir', 'resume', 'load_from', 'launcher'))
     assert record['data'] == [{
-        'name': 'village', 'root': '~/data/village', 'manifest': 'manifest.json',
+        'name': 'village', 'root': '~/data/village', 'source': None, 'manifest': 'manifest.json',
         'sha256': hashlib.sha256((data / 'manifest.json').read_bytes()).hexdigest(),
         'splits': {'train': 2, 'val': 1}, 'taxonomy_hash': 'ab' * 32}]
     assert record['versions']['torch'] == torch.__version__ and record['hardware']['processes'] == 1
@@ -87,7 +94,8 @@ def test_a_data_set_without_a_manifest_is_named_without_a_hash(make_runner, data
     runner = make_runner()
     LineageHook().before_train(runner)
     assert read_lineage(runner.work_dir)['data'] == [{
-        'name': 'village', 'root': str(data), 'manifest': None, 'sha256': None, 'splits': {}, 'taxonomy_hash': None}]
+        'name': 'village', 'root': str(data), 'source': None, 'manifest': None, 'sha256': None,
+        'splits': {}, 'taxonomy_hash': None}]
 
 
 def test_the_hooks_that_the_runner_appends_do_not_change_the_config(make_runner):
@@ -323,3 +331,133 @@ def test_energy_counts_over_a_wrap_and_is_unknown_without_a_counter(tmp_path):
     (zone / 'energy_uj').write_text('6200000000\n')
     assert meter.watt_hours() == 2.0
     meter.close()
+
+
+def test_a_test_before_the_training_is_not_the_runs_own(make_runner, tmp_path):
+    foreign = tmp_path / 'foreign.pth'
+    save(foreign, value=9.0)
+    LineageHook().after_test_epoch(make_runner(load_from=str(foreign)), metrics={'mIoU': 0.9})
+    (tmp_path / 'run/evaluation/test').mkdir(parents=True)
+    old = (tmp_path / 'run/run_id').read_text().strip()
+    (tmp_path / 'run/run_id').unlink()  # as a training does that begins anew
+    LineageHook().before_train(make_runner())
+    record = read_lineage(tmp_path / 'run')
+    assert record['run_id'] != old and record['metrics'] == {} and len(record['starts']) == 1
+    assert json.loads((tmp_path / f'run/lineage.{old}.json').read_text())['metrics']['test'] == {'mIoU': 0.9}
+    assert (tmp_path / f'run/evaluation.{old}/test').is_dir() and not (tmp_path / 'run/evaluation').exists()
+
+
+@pytest.mark.parametrize('same_id', [False, True])
+def test_a_run_trained_anew_drops_the_score_of_the_one_before(make_runner, tmp_path, same_id):
+    for number in range(2):
+        hook, runner = LineageHook(), make_runner()
+        hook.before_train(runner)
+        path = tmp_path / 'run/iter_10.pth'
+        save(path, value=number)
+        hook.after_checkpoint(runner, path=path, aliases=('last',), step=10, metrics=None)
+        hook.on_exit(runner, status='finished')
+        record = read_lineage(tmp_path / 'run')
+        assert record['metrics'] == {} and len(record['starts']) == (number + 1 if same_id else 1)
+        LineageHook().after_test_epoch(make_runner(load_from=str(path)), metrics={'mIoU': 0.25})
+        assert foreign_test(read_lineage(tmp_path / 'run')) is None
+        path.unlink()
+        if not same_id:
+            (tmp_path / 'run/run_id').unlink()
+    assert len(list((tmp_path / 'run').glob('lineage.*.json'))) == 1
+
+
+def test_weights_of_another_run_are_named_and_deleted_own_ones_are_known(make_runner, tmp_path):
+    hook, runner = LineageHook(), make_runner()
+    hook.before_train(runner)
+    own, late, foreign = (tmp_path / f'run/{name}.pth' for name in ('iter_10', 'iter_20', 'foreign'))
+    sha256 = save(own)
+    hook.after_checkpoint(runner, path=own, aliases=('last',), step=10, metrics=None)
+    LineageHook().after_test_epoch(make_runner(load_from=str(own)), metrics={'mIoU': 0.5})
+    own.unlink()
+    hook.on_exit(runner, status='finished')
+    record = read_lineage(tmp_path / 'run')
+    assert record['checkpoints'] == {} and record['past_checkpoints'] == [sha256]
+    assert record['metrics']['test'] == {'mIoU': 0.5} and foreign_test(record) is None
+    save(late, {'lineage': module.lineage_meta(runner)}, value=2.0)  # killed before its hash was recorded
+    LineageHook().after_test_epoch(make_runner(load_from=str(late)), metrics={'mIoU': 0.6})
+    assert foreign_test(read_lineage(tmp_path / 'run')) is None
+    save(foreign, value=3.0)
+    LineageHook().after_test_epoch(make_runner(load_from=str(foreign)), metrics={'mIoU': 0.9})
+    assert foreign_test(read_lineage(tmp_path / 'run')) == 'foreign.pth'
+
+
+def test_a_resume_tells_what_was_changed_meanwhile(make_runner, data, caplog):
+    LineageHook().before_train(make_runner(model=dict(type='EncoderDecoder', depth=3)))
+    same = make_runner(resume=True, iteration=5, model=dict(type='EncoderDecoder', depth=3))
+    LineageHook().before_train(same)
+    assert 'changed' not in caplog.text
+    manifest = data / 'manifest.json'
+    before = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    manifest.write_text('{}')
+    LineageHook().before_train(make_runner(resume=True, iteration=9, model=dict(type='EncoderDecoder', depth=4)))
+    warning, = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.endswith('what has changed since its last start: config model.depth, data village')
+    starts = read_lineage(same.work_dir)['starts']
+    assert [start['changed'] for start in starts] == [[], [], ['config model.depth', 'data village']]
+    assert [start['data_sha256'] for start in starts] == [
+        [before], [before], [hashlib.sha256(manifest.read_bytes()).hexdigest()]]
+    assert starts[0]['config_sha256'] == starts[1]['config_sha256'] != starts[2]['config_sha256']
+
+
+def test_relative_paths_are_told_from_the_work_directory(make_runner, tmp_path, monkeypatch):
+    folder = tmp_path / 'checkout'
+    (folder / 'data/village').mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    save(folder / 'weights.pth')
+    runner = make_runner(load_from='weights.pth', train_dataloader=dict(dataset=dict(data_root='data/village')),
+                         val_dataloader=None)
+    LineageHook().before_train(runner)
+    record = read_lineage(runner.work_dir)
+    assert [data['root'] for data in record['data']] == ['../checkout/data/village']
+    assert [parent['path'] for parent in record['parents']] == ['../checkout/weights.pth']
+
+
+def test_a_folder_that_begins_like_the_home_is_not_the_home(monkeypatch):
+    monkeypatch.setenv('HOME', '/root')
+    assert scrub(['/tmp/rootfs/prepared', '/root/x', "root='/root/data'", '/rooted', '/x/root/y']) == [
+        '/tmp/rootfs/prepared', '~/x', "root='~/data'", '/rooted', '/x/root/y']
+
+
+@pytest.mark.parametrize('changes, problem', [
+    ({'starts': [1]}, 'starts.0: expected dict, found 1'),
+    ({'starts': [{'seconds': 'x'}]}, "starts.0.seconds: expected seconds, found 'x'"),
+    ({'starts': [{'seconds': 1e300}]}, 'starts.0.seconds: expected seconds'),
+    ({'starts': [{'energy_wh': float('nan')}]}, 'starts.0.energy_wh: expected a number, found nan'),
+    ({'starts': [None]}, 'starts.0: expected a value, found null'),
+    ({'checkpoints': {'a': 3}}, 'checkpoints.a: expected dict, found 3'),
+    ({'checkpoints': {'a': {'aliases': [1]}}}, 'checkpoints.a.aliases.0: expected str, found 1'),
+    ({'parents': [3]}, 'parents.0: expected dict, found 3'),
+    ({'parents': [{'lineage': {'run_id': 4}}]}, 'parents.0.lineage.version: expected int'),
+    ({'data': [{'splits': [1]}]}, r'data.0.splits: expected dict, found \[1\]'),
+    ({'data': [{'splits': {'train': None}}]}, 'data.0.splits.train: expected a value'),
+    ({'metrics': {'best': 3}}, 'metrics.best: expected dict, found 3'),
+    ({'metrics': {'tested': {'sha256': []}}}, r'metrics.tested.sha256: expected str, found \[\]'),
+    ({'hardware': 3}, 'hardware: expected dict, found 3'),
+    ({'hardware': {'gpus': [None]}}, 'hardware.gpus.0: expected a value'),
+    ({'config': {'text': 3}}, 'config.text: expected str, found 3')])
+def test_an_edited_record_is_refused_by_the_key(make_runner, tmp_path, changes, problem):
+    runner = make_runner()
+    LineageHook().before_train(runner)
+    path = tmp_path / 'run/lineage.json'
+    record = json.loads(path.read_text())
+    for nested in (False, True):
+        edited = {**record, **changes}
+        if nested:
+            edited = {**record, 'parents': [{'role': 'teacher', 'lineage': edited}]}
+        path.write_text(json.dumps(edited))
+        with pytest.raises(UserError, match='parents.0.lineage.' + problem if nested else f'key {problem}') as error:
+            read_lineage(tmp_path / 'run')
+        assert '\n' not in str(error.value)
+
+
+def test_a_resume_whose_record_was_lost_keeps_its_evaluations(make_runner, tmp_path):
+    (tmp_path / 'run/evaluation/val').mkdir(parents=True)
+    path = tmp_path / 'run/iter_5.pth'
+    save(path)
+    LineageHook().before_train(make_runner(resume=True, load_from=str(path), iteration=5))
+    assert (tmp_path / 'run/evaluation/val').is_dir() and len(read_lineage(tmp_path / 'run')['starts']) == 1

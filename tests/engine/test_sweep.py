@@ -15,6 +15,7 @@ from random import Random
 import pytest
 import yaml
 
+from projects.engine.config import load_config
 from projects.engine.errors import UserError
 from projects.engine.sweep import run as sweep_run
 from projects.engine.sweep.definition import Hyperband, Metric, read_sweep
@@ -98,7 +99,8 @@ def state(tmp_path):
     (dict(early_terminate={'type': 'hyperband', 'min_iter': 1, 'eta': 1}), 'eta: expected a number above 1'),
     (dict(early_terminate={'type': 'hyperband', 'min_iter': 1}, metric=None), 'early_terminate: needs metric.name'),
     (dict(command=['${program}', '${arguments}']), r'unknown macro \$\{arguments\}'),
-    (dict(command=['${program}', '--work-dir', 'x']), '--work-dir and --resume are set for each trial'),
+    (dict(command=['${env}', '${program}', 'c.py']), r'expected \$\{args\} or \$\{args_no_hyphens\}'),
+    (dict(command=['${program}', '${args}', '--work-dir', 'x']), '--work-dir and --resume are set for each trial'),
     (dict(run_cap=0), 'run_cap: expected a whole number from 1'),
 ])
 def test_a_wrong_definition_is_one_line(tmp_path, changes, message):
@@ -125,7 +127,7 @@ def test_the_command_is_what_the_agent_of_wandb_would_run(tmp_path):
         command = sweep.command_of(parameters, Path('/w'), resume=True)
         assert command == [
             'train_stub.py', 'c.py', '--work-dir', '/w', '--resume', 'auto', '--cfg-options', *args[macro]]
-    sweep = read_sweep(definition(tmp_path, command=['${env}', '${interpreter}', '${program}', 'c.py']))
+    sweep = read_sweep(definition(tmp_path, command=['${env}', '${interpreter}', '${program}', 'c.py', '${args}']))
     assert sweep.command_of({}, Path('/w'), resume=False) == [
         '/usr/bin/env', sys.executable, 'train_stub.py', 'c.py', '--work-dir', '/w']
 
@@ -147,6 +149,29 @@ def test_a_parameter_that_the_config_does_not_know_is_named(tmp_path):
                       parameters={'optim_wrapper.optimizer.lrr': {'value': 1.0}})
     with pytest.raises(UserError, match="has no key 'lrr'; did you mean lr?"):
         Sweeper(read_sweep(path), tmp_path / 'out').check()
+
+
+@pytest.mark.parametrize(('name', 'values', 'message'), [
+    ('optim_wrapper.optimizer.lr', [1e-3, 2e-3, 'abc'], "trial 5: .*lr: expected a number like .*, found 'abc'"),
+    ('model.backbone.type', [None, 'FTUNetFormr'], 'trial 3: .*FTUNetFormr')])
+def test_every_listed_value_is_checked_before(tmp_path, name, values, message):
+    config = 'configs/landcover/ftunetformer-tiny_s0-baseline_village-256.py'
+    values = [load_config(config).model.backbone.type if value is None else value for value in values]
+    path = definition(tmp_path, program='tools/train.py', command=['${program}', config, '${args_no_hyphens}'],
+                      parameters={'randomness.seed': {'min': 0, 'max': 1}, name: {'values': values}})
+    with pytest.raises(UserError, match=message) as error:
+        Sweeper(read_sweep(path), tmp_path / 'out').check()
+    assert '\n' not in str(error.value)
+
+
+def test_a_huge_grid_is_neither_listed_nor_begun_whole(tmp_path, sweeper):
+    parameters = {'x': {'values': [1, 3]}, **{name: {'min': 0, 'max': 10 ** 9} for name in 'abc'}}
+    planned = sweeper(changes=dict(parameters=parameters), count=2).planned
+    assert planned == [{'x': 1, 'a': 0, 'b': 0, 'c': 0}, {'x': 3, 'a': 0, 'b': 0, 'c': 0}]
+    with pytest.raises(UserError, match='trials, expected at most 100,000: give it run_cap, or --count'):
+        sweeper(changes=dict(parameters=parameters))
+    with pytest.raises(UserError, match='parameters.x: 1,000,000,001 values, expected at most 1,000,000'):
+        sweeper(changes=dict(parameters={'x': {'distribution': 'q_uniform', 'min': 0, 'max': 10 ** 9, 'q': 1}}))
 
 
 # ------------------------------------------------------------------------------------------------- parameters
@@ -237,6 +262,11 @@ def test_nobody_is_stopped_before_a_bracket_or_alone():
     assert should_stop([0.9] * 3 + [0.1], [[0.5] * 4] * 5, hyperband, UP) is None  # it counts at the bracket
 
 
+def test_of_two_trials_the_worse_half_goes_on_too():
+    assert should_stop([0.1], [[0.9]], Hyperband((1,), 2.0, strict=False), UP) is None
+    assert should_stop([0.1], [[0.9]], Hyperband((1,), 2.0, strict=True), UP) is not None
+
+
 def test_a_smaller_loss_is_better():
     hyperband = Hyperband((1,), 2.0, strict=True)
     down = Metric('val/loss', False, None)
@@ -276,6 +306,16 @@ def test_the_commands_can_be_seen_before(sweeper, tmp_path):
     commands = sweeper(count=2).commands()
     assert [command[-1] for command in commands] == ['x=1', 'x=3'] and not (tmp_path / 'out').exists()
     assert commands[1][commands[1].index('--work-dir') + 1] == str(tmp_path / 'out' / 'trial_2')
+
+
+def test_a_metric_that_nobody_logs_ends_the_sweep(sweeper, tmp_path):
+    changes = dict(metric={'name': 'val/mIuO', 'goal': 'maximize'})
+    for _ in range(2):  # the second call runs nothing
+        with pytest.raises(UserError, match='metric.name: trial 1 finished and never logged val/mIuO; '
+                                            r'did you mean val/mIoU\?') as error:
+            sweeper(changes=changes).run()
+        assert '\n' not in str(error.value) and set(state(tmp_path)) == {1}
+    assert len(list((tmp_path / 'out/trial_1').glob('2*'))) == 1
 
 
 def test_a_finished_sweep_repeats_nothing_and_another_one_is_refused(sweeper, tmp_path):

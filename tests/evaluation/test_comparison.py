@@ -1,5 +1,7 @@
 """Runs beside each other: order, repetitions, labels, noise, and when scores must not be subtracted."""
 
+import json
+
 import pytest
 
 from projects.evaluation.comparison import Spread, better_and_worse, compare, noise, order_by_lineage
@@ -46,6 +48,20 @@ def test_what_a_test_has_loaded_makes_no_other_stage(make_run):
     folders.append(make_run('r2', [50] * 4, seed=2, lineage=False,
                             config="load_from = '/x/elsewhere/iter_1.pth'\nx = 1\nwork_dir = '/x/r2'\n"))
     assert [len(stage.runs) for stage in compare([read_run(folder) for folder in folders]).stages] == [2, 1]
+
+
+def test_repetitions_that_began_with_their_own_seeds_parents(make_run, parent_of):
+    folders = []
+    for seed in range(2):
+        base = make_run(f'base{seed}', [50] * 4, seed=seed)
+        text = (f"lr = 0.1\nrandomness = dict(seed={seed})\ninitialise = dict(checkpoint='base{seed}/best.pth')\n"
+                f"model = dict(teacher=dict(\n    teacher_checkpoint='base{seed}/best.pth', k=1))\n")
+        folders.append(make_run(f'last{seed}', [60] * 4, seed=seed, stage='finetune', parents=[
+            parent_of(base, role='initialise')], config=text))
+        record = json.loads((folders[-1] / 'lineage.json').read_text())
+        record['config']['text'] = text
+        (folders[-1] / 'lineage.json').write_text(json.dumps(record))
+    assert [len(stage.runs) for stage in compare([read_run(folder) for folder in folders]).stages] == [2]
 
 
 def test_another_setting_or_another_parent_is_another_stage(make_run, parent_of):

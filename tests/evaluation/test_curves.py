@@ -39,12 +39,17 @@ def test_a_new_start_from_zero_replaces_everything(tmp_path):
     assert read_curves(tmp_path).train['loss'] == [(10, 3.0)]
 
 
-def test_validation_by_epoch_lies_at_the_epochs_last_iteration(tmp_path):
-    write(tmp_path, '20250101_000000',
-          [train(5, 1.0, epoch=1), train(10, 0.9, epoch=1), {'mIoU': 0.2, 'step': 1},
-           train(20, 0.8, epoch=2), {'mIoU': 0.4, 'step': 2}])
-    write(tmp_path, '20250101_010000', [train(30, 0.7, epoch=3), {'mIoU': 0.6, 'step': 3}])
-    assert read_curves(tmp_path).validation['mIoU'] == [(10, 0.2), (20, 0.4), (30, 0.6)]
+def test_validations_of_a_run_that_counts_epochs_lie_at_their_iterations(tmp_path):
+    """Three iterations an epoch; at iteration 3 the epochs of the training lines have come to 3 as well."""
+    write(tmp_path, '20250101_000000', [
+        row for epoch in (1, 2) for row in (*(train(3 * epoch - back, 1.0, epoch=epoch) for back in (2, 1, 0)),
+                                            {'mIoU': epoch / 10, 'step': 3 * epoch})])
+    write(tmp_path, '20250101_010000', [
+        row for epoch in (3, 4) for row in (*(train(3 * epoch - back, 1.0, epoch=epoch) for back in (2, 1, 0)),
+                                            {'mIoU': epoch / 10, 'step': 3 * epoch})])
+    curves = read_curves(tmp_path)
+    assert curves.validation['mIoU'] == [(3, 0.1), (6, 0.2), (9, 0.3), (12, 0.4)]
+    assert curves.train['epoch'][-1] == (12, 4.0) and curves.starts == [7]
 
 
 def test_nan_scores_are_read_and_not_drawn(tmp_path):

@@ -104,5 +104,8 @@ def test_tables():
     assert csv_table(['class', 'IoU', 'px'], rows) == 'class,IoU,px\n"a, ""b""",0.5,3\nc|d,,4\n'
     assert markdown_table(['class', 'IoU', 'px'], rows).splitlines()[2:] == [
         '| a, "b" | 0.5000 | 3 |', '| c\\|d | – | 4 |']
+    assert markdown_table(['class', 'IoU', 'share', 'hash', 'none'], [
+        ['a', 0.5, '12.5 %', '`1f`', None], ['b', None, '–', 'x', None]]).splitlines()[1] == (
+        '| :-- | --: | --: | :-- | :-- |')
     assert text_table(['x', 'yy'], [['long', '1']]) == 'x     yy\n----  --\nlong   1'
     assert plain({'a': [float('nan'), 1.0, (float('inf'),)]}) == {'a': [None, 1.0, [None]]}

@@ -1,5 +1,6 @@
 """The report of several runs: the answer, differences, lineage back to the data, cost."""
 
+import json
 import re
 
 import pytest
@@ -8,6 +9,8 @@ from PIL import Image
 from projects.engine.errors import UserError
 from projects.evaluation.config_difference import config_differences
 from projects.evaluation.report import write_report
+from projects.evaluation.report.data import _amount
+from projects.evaluation.report.page import signed
 
 
 def visible(path) -> str:
@@ -44,8 +47,8 @@ def test_differences_have_signs_and_the_best_is_marked(stages, tmp_path):
     out = tmp_path / 'r.html'
     write_report(stages, out)
     table = section(out, 'stages')
-    assert re.search(r'<td class="best"><span class="score">73.2 %</span><br><small><span class="good">\+11.3', table)
-    assert re.search(r'<td class="plain"><span class="score">61.9 %</span></td>', table)
+    assert re.search(r'class="best"><span class="score">73.2 %</span><br><small><span class="good">\+11.3', table)
+    assert re.search(r'class="plain"><span class="score">61.9 %</span></td>', table)
     classes = section(out, 'classes')
     assert classes.index('field') < classes.index('roof')  # +12.5 before +10.1
     assert '<span class="good">+12.5</span>' in classes and '<span class="good">+10.1</span>' in classes
@@ -176,7 +179,44 @@ def test_galleries_stand_below_each_other(stages, tmp_path):
         write_report(stages, tmp_path / 'r.html', gallery=folders)
 
 
+def test_a_score_of_other_weights_is_no_headline(stages, tmp_path):
+    path = stages[1] / 'lineage.json'
+    record = json.loads(path.read_text())
+    record['metrics']['tested'] = {'file': 'other.pth', 'sha256': 'f' * 64}
+    record['starts'][0]['changed'] = ['config model.depth']
+    path.write_text(json.dumps(record))
+    write_report(stages, tmp_path / 'r.html')
+    words = visible(tmp_path / 'r.html')
+    assert 'finetune is best' not in words and 'test mIoU 75.0 %' in words and '73.2' not in words
+    assert words.count('tested was other.pth, weights that this run did not write') == 1
+    assert 'changed before start 1: config model.depth' in words
+    write_report(stages[1], tmp_path / 'one.html')
+    words = visible(tmp_path / 'one.html')
+    assert 'left out: of other.pth, weights that this run did not write' in words and '73.2' not in words
+
+
+def test_an_edited_lineage_is_one_line(stages, tmp_path):
+    path = stages[1] / 'lineage.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'metrics': {'best': 3}}))
+    with pytest.raises(UserError, match='last/lineage.json: key metrics.best: expected dict, found 3'):
+        write_report(stages, tmp_path / 'r.html')
+
+
 def test_a_damaged_lineage_is_named(stages, tmp_path):
     (stages[1] / 'lineage.json').write_text('{"version": 7}')
     with pytest.raises(UserError, match='last/lineage.json: version: expected 1, found 7'):
         write_report(stages, tmp_path / 'r.html')
+
+
+def test_no_gain_is_written_in_one_way_and_small_sets_are_counted():
+    assert [signed(value) for value in (0.0, 0.0004, -0.0004, 0.001, -0.001)] == [
+        '±0.0', '±0.0', '±0.0', '+0.1', '−0.1']
+    assert [_amount(value) for value in (0, 49_152, 2_500_000)] == ['0', '49,152', '2.5 M']
+
+
+def test_a_folder_as_the_page_is_said(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(UserError, match='is a folder; expected the file to write, like .*report.html'):
+        write_report(tmp_path, tmp_path)
+    with pytest.raises(UserError, match='file/r.html: cannot be written, .*file is a file'):
+        write_report(tmp_path, tmp_path / 'file/r.html')

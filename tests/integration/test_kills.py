@@ -109,9 +109,12 @@ def test_killed_at_random_moments(small, tmp_path):
 @pytest.mark.minutes
 @pytest.mark.timeout(7200)
 def test_killed_two_hundred_times(small, tmp_path):
-    ended = lead(small, tmp_path, {'whole': [{}], **random_kills(205, seed=2)})
+    short = tmp_path / 'short.py'
+    short.write_text(f'_base_ = {str(small)!r}\ntrain_cfg = dict(max_iters=12, val_interval=4)\n'
+                     'default_hooks = dict(checkpoint=dict(interval=2))\n')
+    ended = lead(short, tmp_path, {'whole': [{}], **random_kills(206, seed=2)})
     assert sum(codes[0] == -9 for codes in ended.values()) >= 200
-    check_all(tmp_path, ended)
+    check_all(tmp_path, ended, 'iter_12.pth')
 
 
 @pytest.mark.timeout(900)

@@ -95,6 +95,7 @@ def test_the_header_tells_what_a_checkpoint_tells(place):
 def test_the_config_is_strict_and_the_data_is_set_in_one_place(place):
     config = load_config(place / 'out/config.py', {'data_root': '/my/data'})
     assert {config[f'{split}_dataloader'].dataset.data_root for split in ('train', 'val', 'test')} == {'/my/data'}
+    assert load_config(place / 'out/config.py').data_root == 'data/prepared'
     assert config.experiment.chain == 'tiny_village' and config.experiment.stage == 'pretrain'
     assert not {'work_dir', 'load_from', 'resume', 'custom_hooks', 'tracking'} & set(config)
 
@@ -105,7 +106,11 @@ def test_the_card_says_what_the_records_say(place):
     scores = json.loads((place / 'run/evaluation/test/scores.json').read_text())
     worst = min((row for row in scores['per_class'] if row['truth_pixels']), key=lambda row: row['IoU'])
     for text in (
-            record['data'][0]['sha256'], record['config']['sha256'], record['run_id'], '| prepared | 6 | 3 | 3 |',
+            record['data'][0]['sha256'], record['config']['sha256'], record['run_id'],
+            f'| {record["data"][0]["source"]} | 6 | 3 | 3 |',
+            '| :-- | --: | --: | --: | :-- |', ', 1 process\n',
+            '--work-dir OUT/scores',
+            f'| {worst["class"]} | {100 * worst["IoU"]:.1f} % |',
             f'**Test split**, 3 images: mIoU {100 * scores["scores"]["mIoU"]:.1f} %', '**Validation split**, 3 images',
             f'weakest class on the test split is {worst["class"]}', '| 1 | Forest Land | #fa3e77 |',
             'It began with no other weights.', 'tools/test.py config.py model.safetensors'):
@@ -176,10 +181,21 @@ def test_a_folder_is_replaced_only_when_asked_and_only_when_it_is_ours(place, tm
     publish(checkpoint, out, force=True)
     assert (out / 'SHA256SUMS').stat().st_ino != before
     (out / 'thesis.tex').write_text('years of work')
-    with pytest.raises(UserError, match='was not made by publishing .it holds thesis.tex'):
-        publish(checkpoint, out, force=True)
-    assert {path.name for path in out.iterdir()} == {*FILES, 'thesis.tex'}
+    (out / 'scores').mkdir()
+    (out / 'scores/scores.json').write_text('{}')
+    before = (out / 'SHA256SUMS').stat().st_ino
+    publish(checkpoint, out, force=True)
+    assert (out / 'SHA256SUMS').stat().st_ino != before
+    assert {path.name for path in out.iterdir()} == {*FILES, 'thesis.tex', 'scores'}
+    assert (out / 'thesis.tex').read_text() == 'years of work' and (out / 'scores/scores.json').is_file()
     assert [path.name for path in tmp_path.iterdir()] == ['out']
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other/lineage.json').write_text('{}')
+    (tmp_path / 'other/thesis.tex').write_text('years of work')
+    with pytest.raises(UserError, match='was not made by publishing .it holds thesis.tex'):
+        publish(checkpoint, tmp_path / 'other', force=True)
+    with pytest.raises(UserError, match='thesis.tex/x: cannot be made, .*thesis.tex is a file'):
+        publish(checkpoint, out / 'thesis.tex/x')
 
 
 def test_a_failure_leaves_nothing_half_written(place, tmp_path, monkeypatch):
@@ -221,3 +237,17 @@ def test_a_config_text_is_read_as_it_is_written():
     kept = published_config(parsed, {})
     assert 'a' not in kept and 'data_root' not in kept  # nobody reads it; two roots stay two
     assert kept['train_dataloader']['dataset']['data_root'] == 'd'
+
+
+def test_a_directory_that_was_tested_before_the_training_gets_no_foreign_score(tool, child, place):
+    again = place / 'again'
+    tool('test.py', child, place / 'run/iter_4.pth', '--work-dir', again, options=[])
+    tool('train.py', child, '--work-dir', again, options=['train_cfg.max_iters=2'])
+    record = read_lineage(again)
+    assert 'test' not in record['metrics'] and [start['status'] for start in record['starts']] == ['finished']
+    assert not (again / 'evaluation/test').exists()
+    assert len(list(again.glob('lineage.*.json'))) == len(list(again.glob('evaluation.*/test'))) == 1
+    tool('test.py', child, place / 'run/iter_4.pth', '--work-dir', again, options=[])
+    assert 'of iter_4.pth: weights that this run did not write' in tree(read_lineage(again))
+    tool('report.py', again)
+    assert 'left out: of iter_4.pth, weights that this run did not write' in (again / 'report.html').read_text()

@@ -20,7 +20,7 @@ from projects.engine.tracking.sync import repair, upload
 from projects.landcover.taxonomy import get_taxonomy
 
 ROOT = Path(__file__).resolve().parents[2]
-SECRET = 'planted-secret-token'
+SECRET = '-'.join(('planted', 'by', 'this', 'test'))  # the code that is saved holds no such text
 OWN = re.compile(r'iter$|_|val/predictions|val/confusion|.*(time|samples_per_second|memory_resident)$')
 
 
@@ -168,6 +168,7 @@ def test_a_training_is_killed_repaired_resumed_tested_and_uploaded(prepared, too
     assert stand_in.config(name)['train_cfg']['val_interval'] == 15
     assert stand_in.summary(name)['test/mIoU'] == pytest.approx(
         json.loads((work_dir / 'evaluation/test/scores.json').read_text())['scores']['mIoU'])
+    assert (stand_in.summary(name)['test/checkpoint'], stand_in.summary(name)['iter']) == ('iter_30.pth', 30)
     assert stand_in.summary(name)['train/loss'] == logged['train', 30]['train/loss']
     assert stand_in.summary(name)['best/mIoU'] == pytest.approx(max(
         row['val/mIoU'] for row in logged.values() if 'val/mIoU' in row))

@@ -127,6 +127,37 @@ def test_moved_runs_are_still_verified(chain, tmp_path_factory):
                      ('same', 'checkpoint'), ('absent', 'data')]  # the data's root was absolute
 
 
+def test_nothing_is_looked_for_below_the_current_directory(chain, tool, tmp_path_factory, monkeypatch):
+    elsewhere = tmp_path_factory.mktemp('elsewhere')
+    (elsewhere / 'pretrain').mkdir()
+    (elsewhere / 'here').mkdir()
+    (elsewhere / 'pretrain/iter_40.pth').write_text('another run')
+    (chain / 'pretrain/iter_40.pth').unlink()
+    monkeypatch.chdir(elsewhere / 'here')
+    status, printed, _ = tool(chain / 'finetune', '--check')
+    assert status == 0 and printed.splitlines()[-1] == '4 same, 2 absent, 0 differs'
+
+
+def test_foreign_scores_and_changes_are_said(chain, tool):
+    record = json.loads((chain / 'finetune/lineage.json').read_text())
+    record['metrics'].update(test={'mIoU': 0.9}, tested={'file': 'other.pth', 'sha256': 'f' * 64})
+    record['starts'][0]['changed'] = ['config model.depth', 'data village']
+    write_json(chain / 'finetune/lineage.json', record)
+    printed = tool(chain / 'finetune')[1]
+    assert '│ test    mIoU 0.9000  of other.pth: weights that this run did not write' in printed
+    assert ', changed since the start before: config model.depth; data village' in printed
+
+
+@pytest.mark.parametrize('arguments', [(), ('--check',), ('--json',)])
+def test_an_edited_record_is_one_line(chain, tool, arguments):
+    record = json.loads((chain / 'finetune/lineage.json').read_text())
+    record['parents'][0]['lineage']['starts'] = [{'seconds': 'x'}]
+    write_json(chain / 'finetune/lineage.json', record)
+    status, printed, error = tool(chain / 'finetune', *arguments)
+    assert status == 2 and printed == '' and len(error.splitlines()) == 1
+    assert "key parents.0.lineage.starts.0.seconds: expected seconds, found 'x'" in error
+
+
 def test_a_run_that_is_its_own_ancestor_does_not_hang(chain):
     record, folder = find_lineage(chain / 'finetune')
     record['parents'][0]['lineage']['parents'] = [dict(record['parents'][0], lineage=copy.deepcopy(record))]

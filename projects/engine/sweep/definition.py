@@ -1,5 +1,6 @@
 """The YAML of a sweep, in W&B's format: read, and checked by name before anything starts."""
 
+import itertools
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import yaml
 
 from projects.engine.config import nearest
 from projects.engine.errors import UserError
-from projects.engine.sweep.parameters import Parameter, grid, read_parameters
+from projects.engine.sweep.parameters import Parameter, draw_all, grid, grid_size, read_parameters
 
 METHODS = ('grid', 'random', 'bayes')
 # What only a W&B server or its agent reads; harmless here.
@@ -56,9 +57,16 @@ class Sweep:
     run_cap: int | None
     source: Mapping[str, Any]  # the YAML as it was read
 
-    def trials(self) -> list[dict[str, Any]] | None:
-        """Return the parameters of all trials of a grid; None for a random sweep, which has no end."""
-        return list(grid(list(self.parameters))) if self.method == 'grid' else None
+    def size(self) -> int | None:
+        """Return the number of trials of a grid; None for a random sweep, which has no end."""
+        return grid_size(list(self.parameters)) if self.method == 'grid' else None
+
+    def trials(self, number: int, seed: int) -> list[dict[str, Any]]:
+        """Return the parameters of the first trials."""
+        parameters = list(self.parameters)
+        if self.method == 'grid':
+            return list(itertools.islice(grid(parameters), number))
+        return [draw_all(parameters, seed, index) for index in range(1, number + 1)]
 
     def folder(self) -> Path:
         """Return where the trials run: the current directory where the program is there, else the checkout.
@@ -128,7 +136,7 @@ def _read(path: Path, source: Any) -> Sweep:
         raise UserError(f'program: expected a file name, found {source["program"]!r}')
     sweep = Sweep(path, source['program'], source['method'], metric, tuple(read_parameters(source['parameters'])),
                   hyperband, _command(source.get('command', DEFAULT_COMMAND)), run_cap, source)
-    sweep.trials()  # a grid over a continuous parameter is an error now, not later
+    sweep.size()  # a grid over a continuous parameter is an error now, not later
     return sweep
 
 
@@ -190,6 +198,8 @@ def _command(value: Any) -> tuple[str, ...]:
                             + ', '.join('${' + name + '}' for name in MACROS))
     if parts.count('${program}') != 1:
         raise UserError('command: expected ${program} once')
+    if not {'${args}', '${args_no_hyphens}'} & set(parts):
+        raise UserError('command: expected ${args} or ${args_no_hyphens}: without one no trial gets its parameters')
     if '--work-dir' in parts or '--resume' in parts:
         raise UserError('command: --work-dir and --resume are set for each trial; leave them out')
     return tuple(parts)

@@ -1,46 +1,33 @@
 """A trial's metric, read from its ``scalars.json`` while it runs, and whether it may go on."""
 
-import json
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from projects.engine.scalars import Scalars
 from projects.engine.sweep.definition import Hyperband, Metric
 
-STAMP = re.compile(r'\d{8}_\d{6}$')
 
-
-def metric_history(work_dir: Path, metric: Metric) -> list[tuple[int, float]]:
+def metric_history(scalars: Scalars | str | Path, metric: Metric) -> list[tuple[int, float]]:
     """Return (iteration, value) of every time the metric was logged; what a resume repeated counts once.
 
     ``val/mIoU`` is ``mIoU`` of the validation lines, as ``train/loss`` is of the training lines: the prefix is how the
     tracked run names them. Values that are not finite are left out.
+
+    Args:
+        scalars: Of the trial, kept by who asks again and again; or its work directory.
+        metric: What to look for.
     """
     kind, slash, rest = metric.name.partition('/')
-    name = rest if slash and kind in ('val', 'train') else metric.name
+    tracked = bool(slash) and kind in ('val', 'train')
+    name = rest if tracked else metric.name
     found: dict[int, float] = {}
-    for folder in sorted(path for path in work_dir.glob('*') if STAMP.match(path.name)):
-        path = folder / 'vis_data' / 'scalars.json'
-        if not path.is_file():
+    for row in (scalars if isinstance(scalars, Scalars) else Scalars(scalars)).rows():
+        value = row.values.get(name)
+        if tracked and row.kind != kind:
             continue
-        rows: dict[int, float] = {}
-        first = None
-        for text in path.read_text(encoding='utf-8', errors='replace').splitlines():
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:  # the last line, while it is being written
-                continue
-            if not isinstance(line, dict) or not isinstance(line.get('step'), int):
-                continue
-            first = line['step'] if first is None else min(first, line['step'])
-            value = line.get(name)
-            if kind in ('val', 'train') and slash and ('iter' in line) != (kind == 'train'):
-                continue
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-                rows[line['step']] = float(value)
-        if first is not None:
-            found = {step: value for step, value in found.items() if step < first} | rows
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            found[row.iteration] = float(value)
     return sorted(found.items())
 
 

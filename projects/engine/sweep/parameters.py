@@ -1,8 +1,7 @@
 """Parameters of a sweep: every distribution of W&B's format, checked when read and drawn from a passed generator."""
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -26,6 +25,7 @@ DISTRIBUTIONS: dict[str, dict[str, Any]] = {
     'beta': BETA, 'q_beta': BETA | STEP,
 }
 KEYS = {'distribution', 'parameters', *(key for keys in DISTRIBUTIONS.values() for key in keys)}
+LONGEST = 1_000_000  # values of one parameter
 COUNTABLE = ('constant', 'categorical', 'categorical_w_probabilities', 'int_uniform', 'q_uniform')
 
 
@@ -42,7 +42,7 @@ class Parameter:
         value = DRAW[self.distribution.removeprefix('q_')](generator, self.options)
         return _rounded(value, self.options['q']) if 'q' in self.options else value
 
-    def all_values(self) -> list[Any]:
+    def all_values(self) -> Sequence[Any]:
         """Return every value, for a grid.
 
         Raises:
@@ -54,10 +54,13 @@ class Parameter:
         if 'values' in options:
             return list(options['values'])
         if self.distribution == 'int_uniform':
-            return list(range(options['min'], options['max'] + 1))
+            return range(options['min'], options['max'] + 1)
         if self.distribution == 'q_uniform':
             step = options['q']
             first, last = math.ceil(options['min'] / step - 1e-9), math.floor(options['max'] / step + 1e-9)
+            if last - first >= LONGEST:
+                raise UserError(f'parameters.{self.name}: {last - first + 1:,} values, expected at most {LONGEST:,}: '
+                                'give it a larger q')
             return [_rounded(number * step, step) for number in range(first, last + 1)]
         raise UserError(f'parameters.{self.name}: a grid needs values, found the distribution {self.distribution}; '
                         f'expected one of {", ".join(COUNTABLE)}')
@@ -90,8 +93,22 @@ def read_parameters(value: Any, place: str = 'parameters', prefix: str = '') -> 
 
 def grid(parameters: list[Parameter]) -> Iterator[dict[str, Any]]:
     """Yield every combination, the last parameter fastest."""
-    for values in itertools.product(*(parameter.all_values() for parameter in parameters)):
-        yield dict(zip((parameter.name for parameter in parameters), values))
+    axes = [parameter.all_values() for parameter in parameters]
+    for number in range(grid_size(parameters)):  # itertools.product would hold every axis in memory
+        values = []
+        for axis in reversed(axes):
+            number, index = divmod(number, len(axis))
+            values.append(axis[index])
+        yield dict(zip((parameter.name for parameter in parameters), reversed(values)))
+
+
+def grid_size(parameters: list[Parameter]) -> int:
+    """Return how many combinations there are.
+
+    Raises:
+        UserError: A parameter is continuous.
+    """
+    return math.prod(len(parameter.all_values()) for parameter in parameters)
 
 
 def draw_all(parameters: list[Parameter], seed: int, number: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Running a sweep: one trial after another, each an ordinary training process, with a state that outlives a kill."""
 
+import argparse
 import hashlib
 import json
 import os
@@ -15,16 +16,17 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-from projects.engine.config import load_config
+from projects.engine.config import load_config, nearest
 from projects.engine.errors import REQUEUE, UserError
 from projects.engine.files import write_json
 from projects.engine.lock import locked
+from projects.engine.scalars import Scalars
 from projects.engine.sweep.definition import Sweep
 from projects.engine.sweep.history import best_of, metric_history, should_stop
-from projects.engine.sweep.parameters import draw_all
 from projects.engine.sweep.results import write_results
 
 VERSION = 1
+MOST = 100_000  # trials of one sweep
 PATIENCE = 300  # seconds that a trial has to save itself before it is killed
 DONE = ('finished', 'stopped', 'failed')
 
@@ -77,15 +79,17 @@ class Sweeper:
                  poll: float = 1.0) -> None:
         self.sweep, self.work_dir, self.seed = sweep, Path(work_dir).resolve(), seed
         self.retry, self.max_failures, self.tell, self.poll = retry, max_failures, tell, poll
-        whole = sweep.trials()
-        limits = [limit for limit in (count, sweep.run_cap, len(whole) if whole is not None else None) if limit]
+        limits = [limit for limit in (count, sweep.run_cap, sweep.size()) if limit is not None]
         if not limits:
             raise UserError(f'sweep {sweep.path}: method random has no end: give it run_cap, or --count')
         number = min(limits)
-        self.planned = whole[:number] if whole is not None else [
-            draw_all(list(sweep.parameters), seed, index) for index in range(1, number + 1)]
+        if number > MOST:
+            raise UserError(f'sweep {sweep.path}: {number:,} trials, expected at most {MOST:,}: give it run_cap, or '
+                            '--count')
+        self.planned = sweep.trials(number, seed)
         self.folder = sweep.folder()
         self.trials: list[Trial] = []
+        self._scalars: dict[int, Scalars] = {}  # of the running trial: what was read stays read
         self._asked: str | None = None  # the signal that asked the sweep to end
 
     def commands(self) -> list[list[str]]:
@@ -94,18 +98,33 @@ class Sweeper:
                 for number, parameters in enumerate(self.planned, 1)]
 
     def check(self) -> None:
-        """Build the config with the first trial's parameters: a misspelt path costs no trial."""
+        """Build the config with every value that is listed: a misspelt path or a wrong value costs no trial.
+
+        Of a range, whose values are all of one kind, the first drawn value stands for the others.
+        """
         config = next((self.folder / part for part in self.sweep.command
                        if part.endswith('.py') and (self.folder / part).is_file()), None)
-        if config is not None:
-            load_config(config, {name: DictAction._parse_iterable(str(value))
-                                 for name, value in self.planned[0].items()})
+        if config is None:
+            return
+        listed = {parameter.name for parameter in self.sweep.parameters if 'values' in parameter.options}
+        seen: set[tuple[str, str]] = set()
+        for number, parameters in enumerate(self.planned, 1):
+            values = {(name, str(value) if name in listed else '') for name, value in parameters.items()}
+            if values <= seen:
+                continue
+            seen |= values
+            try:
+                load_config(config, _as_options(parameters))
+            except UserError as error:
+                raise UserError(f'sweep {self.sweep.path}: trial {number}: {error}') from error
 
     def run(self) -> Outcome:
         """Run what is left of the sweep."""
         self.check()
         with locked(self.work_dir), self._answering_signals():
             self._read_state()
+            for trial in self.trials:
+                self._check_metric(trial)
             outcome = self._run_trials()
             write_results(self.trials, self.sweep.metric, self.work_dir)
             return outcome
@@ -125,6 +144,7 @@ class Sweeper:
             write_results(self.trials, self.sweep.metric, self.work_dir)
             self.tell(f'trial {number}: {trial.status}{self._score(trial)}'
                       + (f' ({trial.reason})' if trial.reason else ''))
+            self._check_metric(trial)
             if self._asked or trial.status == 'preempted':
                 why = self._asked or f'trial {number} was pre-empted'
                 return Outcome(self.trials, REQUEUE, f'{why}: call it again to go on')
@@ -135,6 +155,16 @@ class Sweeper:
             if self._on_target(trial):
                 return Outcome(self.trials, self._status(), f'trial {number} has reached the target')
         return Outcome(self.trials, self._status(), f'{len(self.trials)} trials')
+
+    def _check_metric(self, trial: Trial) -> None:
+        """Stop a sweep whose metric nobody logs: it could neither sort nor stop trials."""
+        metric = self.sweep.metric
+        if metric is None or trial.status != 'finished' or any(other.best is not None for other in self.trials):
+            return
+        rows = Scalars(self._directory(trial.number)).rows()
+        logged = {f'{row.kind}/{name}' for row in rows for name in row.values}
+        raise UserError(f'sweep {self.sweep.path}: metric.name: trial {trial.number} finished and never logged '
+                        f'{metric.name}{nearest(metric.name, logged)}')
 
     def _status(self) -> int:
         return 1 if any(trial.status == 'failed' for trial in self.trials) else 0
@@ -176,6 +206,7 @@ class Sweeper:
                 trial.seconds = round(before + time.monotonic() - begun, 1)
         trial.process = None
         self._read_metric(trial)
+        self._scalars.clear()
         trial.status, trial.reason = self._end(process.returncode, stopped, trial)
         self._write_state()
 
@@ -201,7 +232,8 @@ class Sweeper:
     def _read_metric(self, trial: Trial) -> None:
         if self.sweep.metric is None:
             return
-        history = metric_history(self._directory(trial.number), self.sweep.metric)
+        scalars = self._scalars.setdefault(trial.number, Scalars(self._directory(trial.number)))
+        history = metric_history(scalars, self.sweep.metric)
         if best := best_of(history, self.sweep.metric):
             trial.best_at, trial.best = best
             trial.values = [value for _, value in history]
@@ -264,6 +296,14 @@ class Sweeper:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _as_options(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Read the values as the training will read them from its command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='*', action=DictAction)
+    found = parser.parse_args(['--cfg-options', *(f'{name}={value}' for name, value in parameters.items())])
+    return found.cfg_options or {}
 
 
 def _is_trial(process: int, work_dir: Path) -> bool:

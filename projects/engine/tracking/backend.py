@@ -48,7 +48,7 @@ class TerraceWandbBackend(BaseVisBackend):
     def _init_env(self) -> None:
         self.start()
 
-    def start(self, send_config: bool = True) -> Session:
+    def start(self, send_config: bool = True, send_missing: bool = True) -> Session:
         """Open the run, once."""
         if self.session is None:
             config = self._config or Config()
@@ -59,7 +59,7 @@ class TerraceWandbBackend(BaseVisBackend):
                 id=run or run_id(self.work_dir), group=found.chain, job_type=found.stage, name=found.name,
                 tags=found.tags, project=self.project or os.environ.get('WANDB_PROJECT') or found.task,
             ), self.finish_timeout)
-            self.session.start(config.to_dict() if send_config else None)
+            self.session.start(config.to_dict() if send_config else None, send_missing=send_missing)
         return self.session
 
     def add_config(self, config: Config, **_: Any) -> None:

@@ -1,18 +1,12 @@
-"""Rows of numbers over iterations: how a logged line is named, and what a work directory says was logged.
+"""Rows of numbers over iterations: how a logged line is named, and what a work directory says was logged."""
 
-``scalars.json`` is the truth. Each start of a run makes ``WORK_DIR/<timestamp>/vis_data/scalars.json`` with one JSON
-object a line; training lines hold ``iter``, validation lines do not.
-"""
-
-import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-TIMESTAMP = re.compile(r'\d{8}_\d{6}$')
+from projects.engine.scalars import Key, read_scalars
+
 CLOCKS = ('iter', 'epoch')  # kept as they are: what others are drawn against
-Key = tuple[str, int]  # ('train' or 'val', iteration); of a run that counts epochs ('val/epoch', epoch)
 
 
 def training_row(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,40 +27,20 @@ def key_of(row: Mapping[str, Any]) -> Key | None:
     if any(name.startswith('train/') for name in row):
         return 'train', int(row['iter'])
     if any(name.startswith('val/') and not isinstance(value, Mapping) for name, value in row.items()):
-        return ('val/epoch', int(row['epoch'])) if 'epoch' in row else ('val', int(row['iter']))
+        return 'val', int(row['iter'])
     return None
-
-
-def scalar_files(work_dir: str | Path) -> list[Path]:
-    """Return the ``scalars.json`` of every start of a run, oldest first."""
-    folders = sorted(folder for folder in Path(work_dir).iterdir() if TIMESTAMP.match(folder.name))
-    return [path for folder in folders if (path := folder / 'vis_data' / 'scalars.json').is_file()]
 
 
 def logged_rows(work_dir: str | Path) -> dict[Key, dict[str, Any]]:
     """Return every row that a run has logged, under tracked names and in the order of iterations.
 
-    Of an iteration that a resume repeated, the later start's row. A line cut short by a crash is skipped. Where a run
-    counts epochs, a validation is at the last logged iteration of its epoch.
+    Of an iteration that a resume repeated, the later start's row: :func:`projects.engine.scalars.read_scalars`.
     """
-    rows: dict[Key, dict[str, Any]] = {}
-    epoch_ends: dict[int, int] = {}
-    for path in scalar_files(work_dir):
-        for text in path.read_text(encoding='utf-8', errors='replace').splitlines():
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                continue
-            if not isinstance(line, dict) or not isinstance(line.get('step'), int):
-                continue
-            if 'iter' in line:
-                row = training_row(line)
-                if 'epoch' in line:
-                    epoch_ends[int(line['epoch'])] = int(line['iter'])
-            elif epoch_ends:
-                row = validation_row(line, epoch_ends.get(line['step'], line['step']), line['step'])
-            else:
-                row = validation_row(line, line['step'])
-            if (key := key_of(row)) is not None:
-                rows[key] = row
-    return dict(sorted(rows.items(), key=lambda item: (item[1]['iter'], item[0][0])))
+    rows = {}
+    for row in read_scalars(work_dir):
+        if row.kind == 'train':
+            clocks = {'iter': row.iteration} if row.epoch is None else {'iter': row.iteration, 'epoch': row.epoch}
+            rows[row.key] = training_row({**row.values, **clocks})
+        else:
+            rows[row.key] = validation_row(row.values, row.iteration, row.epoch)
+    return rows

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from mmengine.hooks import Hook, LoggerHook
 from mmseg.registry import HOOKS
 
 from projects.engine.files import sha256_of
+from projects.engine.lineage_record import peak_memory_mib
+from projects.engine.lock import is_locked
 from projects.engine.tracking.backend import TerraceWandbBackend
 from projects.engine.tracking.session import Session, say
 from projects.engine.tracking.source import read_source
@@ -26,7 +27,7 @@ class TrackingHook(Hook):
     """Track a run beyond its scalars; the top-level key ``tracking`` of a config makes it.
 
     With any backend, training lines get ``samples_per_second``, the rate of each named group of parameters
-    (``lr/backbone``) where they differ, and without CUDA ``memory_resident``, the largest so far in MiB. With a
+    (``lr/backbone``) once they differ, and without CUDA ``memory_resident``, the largest so far in MiB. With a
     :class:`TerraceWandbBackend` the run also gets its code from git, its parents and data manifests as used
     artifacts, its checkpoints as artifacts with the aliases ``<stage>``, ``last`` and ``best``, alerts, the metrics of
     the best checkpoint and of tests in the summary, and its exit status. Everything happens on rank 0, and nothing in
@@ -43,6 +44,8 @@ class TrackingHook(Hook):
     def __init__(self, upload: bool = False, code: bool = True) -> None:
         self.upload, self.code = upload, code
         self.interval = 0
+        self.tested: int | None = None  # the iteration of the weights that were loaded
+        self._rates_differ = False
 
     def before_train(self, runner: Any) -> None:
         """Open the run."""
@@ -84,11 +87,14 @@ class TrackingHook(Hook):
             samples = runner.cfg.train_dataloader.get('batch_size', 1) * get_world_size()
             if seconds > 0:
                 hub.update_scalar('train/samples_per_second', samples / seconds)
-        if not torch.cuda.is_available():  # else the logger tells the device's
-            kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            hub.update_scalar('train/memory_resident', kibibytes / 1024)
-        for name, rate in _rates(runner).items():
-            hub.update_scalar(f'train/lr/{name}', rate)
+        if not torch.cuda.is_available() and (memory := peak_memory_mib()) is not None:  # else the logger tells it
+            hub.update_scalar('train/memory_resident', memory)
+        rates = _rates(runner)
+        # What the hub was given once it goes on showing: equal rates are kept up to date when they once differed.
+        self._rates_differ = self._rates_differ or len(set(rates.values())) > 1
+        if self._rates_differ:
+            for name, rate in rates.items():
+                hub.update_scalar(f'train/lr/{name}', rate)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Tell the backend where in the training the validation stands; the logger's line does not say."""
@@ -103,13 +109,28 @@ class TrackingHook(Hook):
             backend.iteration = runner.iter
             backend.epoch = runner.epoch if runner.log_processor.by_epoch else None
 
+    def after_load_checkpoint(self, runner: Any, checkpoint: Mapping[str, Any]) -> None:
+        """Keep the iteration that weights are from, for a test's row."""
+        iteration = (checkpoint.get('meta') or {}).get('iter')
+        self.tested = iteration if isinstance(iteration, int) else None
+
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        """Put the test's scores into the summary of the run whose work directory this is."""
+        """Put the test's scores into the summary of the run whose work directory this is.
+
+        While a training runs there nothing is sent: the run is its. The scores are in ``evaluation/test``.
+        """
         backend = backend_of(runner)
         if backend is None or not is_main_process():
             return
-        backend.start(send_config=not (Path(runner.work_dir) / 'wandb').is_dir()).summarise(
-            {f'test/{name}': value for name, value in (metrics or {}).items()})
+        if backend.session is None:  # a test of its own: the process that trains has one, and may not ask
+            if is_locked(runner.work_dir):
+                say(f'{runner.work_dir}: a training runs here; the scores of this test are not sent, they stay in its '
+                    'folder evaluation')
+                return
+            backend.start(send_config=not (Path(runner.work_dir) / 'wandb').is_dir(), send_missing=False)
+        checkpoint = Path(runner._load_from).name if getattr(runner, '_load_from', None) else None
+        backend.session.summarise({f'test/{name}': value for name, value in (metrics or {}).items()} | (
+            {'test/checkpoint': checkpoint} if checkpoint else {}))
 
     def after_checkpoint(self, runner: Any, path: Path, aliases: tuple[str, ...], step: int,
                          metrics: dict | None = None) -> None:

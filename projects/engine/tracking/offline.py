@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from projects.engine.tracking.history import Key, key_of
+from projects.engine.scalars import Key
+from projects.engine.tracking.history import key_of
 
 HEADER = struct.pack('<4sHB', b':W&B', 0xBEE1, 0)
 BLOCK = 1 << 15

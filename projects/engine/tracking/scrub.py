@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from projects.engine.private import home_pattern
+
 HIDDEN = '***'
 SECRET_NAME = re.compile(r'(?i)(?:^|[_.\-])(?:api_?key|key|token|secret|password|passwd|credentials?)(?:_id)?$')
 SECRETS = (  # what is hidden is what follows the first group
@@ -16,7 +18,8 @@ SECRETS = (  # what is hidden is what follows the first group
     re.compile(r'(?i)((?:key|token|secret|password|passwd)[=:]\s*)[^\s&\'",]{8,}'),
     re.compile(r'(\b)(?:sk|pk|hf|gh[pousr]|github_pat|glpat|xox[abp]|wandb_v1)[-_][A-Za-z0-9_-]{16,}'),
     re.compile(r'(\b)AKIA[0-9A-Z]{16}\b'))
-HOMES = re.compile(r'/(?:home|Users)/[^/\s:\'"]+')
+HOMES = re.compile(r'(?<![\w.~-])/(?:home|Users)/[^/\s:\'"]+')
+INNER_HOMES = re.compile(r'(?<=[\w.~-])(/(?:home|Users)/)[^/\s:\'"]+')  # /cluster/home/ann
 
 
 class Scrubber:
@@ -34,9 +37,7 @@ class Scrubber:
         environment = os.environ if environment is None else environment
         secrets = {value for name, value in environment.items() if SECRET_NAME.search(name) and len(value) >= 8}
         self.secrets = sorted(secrets, key=len, reverse=True)  # a secret may hold another
-        home = str(Path.home() if home is None else home).rstrip('/')
-        homes = {home, os.path.realpath(home)} if home.count('/') and len(home) > 2 else set()
-        self.homes = [re.compile(re.escape(path) + r'(?![\w.-])') for path in sorted(homes, key=len, reverse=True)]
+        self.home = home_pattern(home)
         user = _user()
         self.user = re.compile(rf'(?<=/){re.escape(user)}(?=/|$)') if user not in ('', 'root') else None
 
@@ -46,9 +47,9 @@ class Scrubber:
             value = value.replace(secret, HIDDEN)
         for pattern in SECRETS:
             value = pattern.sub(rf'\g<1>{HIDDEN}', value)
-        for home in self.homes:
-            value = home.sub('~', value)
-        value = HOMES.sub('~', value)
+        if self.home:
+            value = self.home.sub('~', value)
+        value = INNER_HOMES.sub(r'\g<1>user', HOMES.sub('~', value))
         return self.user.sub('user', value) if self.user else value
 
     def __call__(self, value: Any) -> Any:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -15,7 +16,8 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from projects.engine.tracking.history import Key, key_of, logged_rows
+from projects.engine.scalars import Key
+from projects.engine.tracking.history import key_of, logged_rows
 from projects.engine.tracking.offline import Transcript, transcripts
 from projects.engine.tracking.reachable import choose_mode
 from projects.engine.tracking.scrub import Scrubber
@@ -23,6 +25,7 @@ from projects.engine.tracking.source import Source
 
 INIT_SECONDS = 5.0  # with the three of the probe and the end of W&B's process below ten
 END_SECONDS = 2.0  # for W&B's process to end when it has nothing left to do
+SUPPORTED = '0.31'  # of wandb; artifacts go through functions of it that may change
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,22 @@ def guarded(method: Callable) -> Callable:
     return call
 
 
+def guarded_artifact(method: Callable) -> Callable:
+    """Do nothing once the session is off, and lose this artifact alone when the method fails; warn once."""
+    @functools.wraps(method)
+    def call(self: 'Session', *args: Any, **kwargs: Any) -> None:
+        if self.run is None:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            if not self._warned:
+                say(f'artifacts are missing ({type(error).__name__}: {error}); wandb {SUPPORTED} is supported, found '
+                    f'{getattr(sys.modules.get("wandb"), "__version__", "none")}; all else is tracked')
+            self._warned = True
+    return call
+
+
 class Session:
     """A run of Weights & Biases, below ``WORK_DIR/wandb``.
 
@@ -74,16 +93,21 @@ class Session:
         self.mode: str | None = None
         self._sent: set[Key] = set()
         self._step = 0  # W&B's own, which may only grow
+        self._clock: int | None = None  # the iteration that training and validation have been sent up to
         self._artifacts: set[tuple[str, str, str]] = set()  # type, name, sha256 of what is in it
+        self._warned = False
 
-    def start(self, config: Mapping[str, Any] | None = None, mode: str | None = None) -> None:
+    def start(self, config: Mapping[str, Any] | None = None, mode: str | None = None,
+              send_missing: bool = True) -> None:
         """Open the run.
 
         Args:
             config: What the run was made with; left as it was where None.
-            mode: ``online``, ``offline`` or ``disabled``; default :func:`choose_mode`.
+            mode: ``online`` (and nothing else where that fails), ``offline`` or ``disabled``; default
+                :func:`choose_mode`, with ``offline`` where ``online`` fails.
+            send_missing: Send what earlier starts could not.
         """
-        warning = None
+        warning, only = None, mode
         if mode is None:
             mode, warning = choose_mode()
         self.mode = mode
@@ -97,6 +121,8 @@ class Session:
                 try:
                     self.run = self._open('online', config)
                 except Exception as error:
+                    if only:
+                        raise
                     say(f'offline: {type(error).__name__}: {error}; later: tools/sync_runs.py {self.work_dir} --upload')
                     end_service(1, 0.5)  # it holds the id of the run that it could not open
                     self.mode = 'offline'
@@ -107,7 +133,7 @@ class Session:
             self.run.define_metric('iter', hidden=True)
             for pattern in ('epoch', 'train/*', 'val/*', 'test/*'):
                 self.run.define_metric(pattern, step_metric='iter')
-            self._take_over(earlier)
+            self._take_over(earlier, send_missing)
         except Exception as error:
             self.switch_off(f'no run ({type(error).__name__}: {error})')
         if self.run is not None:
@@ -135,12 +161,11 @@ class Session:
                 finish_timeout=self.finish_timeout,
                 x_transaction_log_flush_interval=1.0))  # what a power cut takes
 
-    def _take_over(self, earlier: list[Transcript]) -> None:
+    def _take_over(self, earlier: list[Transcript], send_missing: bool) -> None:
         """Learn what earlier starts have sent, and send what they could not."""
         # Of what went to the server itself the server knows the end. Files still to be uploaded count beside it.
         files = [file for file in earlier if self.mode == 'offline' or (file.offline and not file.synced)]
         self._sent = set().union(*(file.keys() for file in files))
-        self._step = max([self.run.starting_step, *(file.next_step() for file in earlier)])
         reached = self.run.summary.get('iter', -1) if self.mode == 'online' else -1
         if self.mode == 'online':  # of the iteration it ends with it may have the training and not the validation
             self._sent |= {key for file in earlier for row in file.history
@@ -152,11 +177,25 @@ class Session:
         if self.mode == 'offline' and earlier:  # the summary of an upload replaces that of the one before
             merged = {key: value for file in earlier for key, value in file.summary().items() if key[:1] != '_'}
             self.run.summary.update(merged)
+        self._clock = max([reached, *(iteration for _, iteration in self._sent)]) if self.mode == 'offline' else reached
+        self._clock = None if self._clock < 0 else self._clock
+        # The steps behind what a server has are those of rows that it missed, where files to be uploaded come after.
+        top = max([self.run.starting_step, *(file.next_step() for file in earlier)])
+        held = max((key[1] for file in files for row in file.history if (key := key_of(row))), default=-1)
+        self._step = self.run.starting_step if self.mode == 'online' and held >= 0 else top
         for key, row in logged_rows(self.work_dir).items():
-            if row['iter'] < reached or (row['iter'] == reached and key[0] == 'train'):
+            if row['iter'] < reached or (row['iter'] == reached and (key[0] == 'train' or self._ends_with(row))):
                 self._sent.add(key)
-            elif key not in self._sent:
+            elif key not in self._sent and send_missing:
+                self._step = max(self._step, top) if row['iter'] > held else self._step
                 self.log(row)
+        self._step = max(self._step, top)
+
+    def _ends_with(self, row: Mapping[str, Any]) -> bool:
+        """Say whether the summary holds the scores of a validation."""
+        scores = {name: value for name, value in row.items() if name.startswith('val/') and isinstance(value, float)
+                  and math.isfinite(value)}
+        return bool(scores) and all(self.run.summary.get(name) == value for name, value in scores.items())
 
     def is_new(self, row: Mapping[str, Any]) -> bool:
         """Say whether a row was not sent before."""
@@ -173,6 +212,11 @@ class Session:
         row = {name: self.scrub.text(value) if isinstance(value, str) else value for name, value in row.items()}
         self.run.log(row, step=self._step, commit=True)
         self._step += 1
+        if key is not None:
+            self._clock = max(key[1], self._clock or 0)
+        elif self._clock is not None and row.get('iter') != self._clock:
+            # A picture, a test: W&B takes over its iteration, or 0. A later start goes on behind the summary's.
+            self.run.summary.update({'iter': self._clock})
 
     @guarded
     def summarise(self, values: Mapping[str, Any]) -> None:
@@ -186,7 +230,7 @@ class Session:
 
         self.run.alert(title=self.scrub.text(title), text=self.scrub.text(text), level=wandb.AlertLevel.WARN)
 
-    @guarded
+    @guarded_artifact
     def reference(self, kind: str, name: str, file: str, sha256: str, metadata: Mapping[str, Any],
                   aliases: Iterable[str] = (), used: bool = False) -> None:
         """Record a file that stays where it is as an artifact: its name, its hash and facts about it.
@@ -211,7 +255,7 @@ class Session:
         artifact.manifest.add_entry(ArtifactManifestEntry(path=self.scrub.text(file), digest=entry, ref=entry))
         self._publish(artifact, aliases, used)
 
-    @guarded
+    @guarded_artifact
     def upload(self, name: str, path: Path, metadata: Mapping[str, Any], aliases: Iterable[str]) -> None:
         """Upload a checkpoint. A link keeps its bytes when the training deletes the file before they are sent."""
         import wandb
@@ -226,7 +270,7 @@ class Session:
         artifact.add_file(str(kept), name=path.name, policy='immutable', skip_cache=True)
         self._publish(artifact, aliases)
 
-    @guarded
+    @guarded_artifact
     def save_source(self, source: Source) -> None:
         """Save the code that git tracks, once for each state of it."""
         import wandb
@@ -243,6 +287,7 @@ class Session:
             artifact.add_file(str(kept), name=name, policy='immutable', skip_cache=True)
         self._publish(artifact)
 
+    @guarded_artifact
     def _publish(self, artifact: Any, aliases: Iterable[str] = ('latest',), used: bool = False) -> None:
         # Run.log_artifact and use_artifact ask the server before they go on, and the latter refuses to work offline.
         artifact.finalize()

@@ -5,6 +5,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from projects.engine.lineage_record import code_record
+
 ROOT = Path(__file__).resolve().parents[3]
 LARGEST = 1 << 20  # bytes; source files are smaller
 
@@ -27,14 +29,13 @@ class Source:
 
 
 def read_source(root: Path = ROOT) -> Source | None:
-    """Return what git tracks below a folder; None where there is no git or no checkout."""
-    commit, names, changed = (_git(root, *arguments) for arguments in (
-        ('rev-parse', 'HEAD'), ('ls-files', '-z'), ('status', '--porcelain', '--untracked-files=no')))
-    if commit is None or names is None or changed is None:
+    """Return what git tracks below a checkout; None where there is no git or the folder is not a checkout's root."""
+    found, names = code_record(root), _git(root, 'ls-files', '-z')
+    if found['commit'] is None or names is None:
         return None
     files = [name for name in names.split('\0') if name]
     kept = tuple(name for name in sorted(files) if _is_source(root / name))
-    return Source(root, commit.strip(), bool(changed.strip()), kept)
+    return Source(root, found['commit'], bool(found['dirty']), kept)
 
 
 def _is_source(path: Path) -> bool:

@@ -4,25 +4,31 @@ A start that was killed leaves a ``.wandb`` file that ends within a record, and 
 sends such a file but gives it up at its end, and would send it again the next time. So the file is written anew with
 its whole records, and the rows that no file holds are written as one more offline run of the same id.
 
+Where a start spoke to the server itself, the server may lack rows of it that the files of later, offline starts do not
+hold. These are sent first: once the later files are uploaded, the server could not tell that it lacks any.
+
 A work directory that was moved (from the node that trained to the one that uploads) holds files of tables under their
 old absolute paths, and ``wandb sync`` leaves out what it does not find. These paths are mended too.
 """
 
+import contextlib
 import importlib.util
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from projects.engine.errors import UserError
+from projects.engine.experiment import run_id as read_run_id
 from projects.engine.files import write_bytes
 from projects.engine.lineage_record import read_lineage
-from projects.engine.lock import locked
+from projects.engine.lock import is_locked, locked
 from projects.engine.tracking.history import logged_rows
 from projects.engine.tracking.offline import Transcript, encode, records, transcripts
+from projects.engine.tracking.reachable import choose_mode
 from projects.engine.tracking.session import Names, Session, say
 
 
@@ -34,6 +40,7 @@ class Repair:
     run_id: str
     rows: int  # in scalars.json
     missing: int  # of these, in no file
+    added: bool  # they are in one now; else the upload sends them to the server itself
     torn: int  # files that end within a record
     moved: int  # files that name others by paths which are no longer theirs
     waiting: tuple[Path, ...]  # folders to upload, oldest first; the repaired one among them
@@ -41,7 +48,8 @@ class Repair:
 
     def text(self, done: bool) -> str:
         """Return one line about it."""
-        found = [f'{self.missing} rows {"added" if done else "missing"}'] if self.missing else []
+        rows = 'missing' if not done else 'added' if self.added else 'in no file (--upload compares with the server)'
+        found = [f'{self.missing} rows {rows}'] if self.missing else []
         found += [f'{self.torn} torn files {"mended" if done else "found"}'] if self.torn else []
         found += [f'{self.moved} moved files {"mended" if done else "found"}'] if self.moved else []
         return (f'{self.work_dir}: run {self.run_id}: {self.rows} rows logged, '
@@ -56,7 +64,7 @@ def repair(work_dir: str | Path, dry_run: bool = False) -> Repair:
 
     Args:
         work_dir: The work directory; no training may be running in it.
-        dry_run: Only look.
+        dry_run: Only look; nothing is written, so that the directory may be read-only.
 
     Raises:
         UserError: There is no such directory or no run in it, or a training is running.
@@ -66,34 +74,42 @@ def repair(work_dir: str | Path, dry_run: bool = False) -> Repair:
         raise UserError(f'{work_dir}: no such work directory')
     if importlib.util.find_spec('wandb') is None:
         raise UserError('wandb is not installed (requirements/tracking.txt)')
-    file = work_dir / 'run_id'
-    if not file.is_file():
+    if not (work_dir / 'run_id').is_file():
         raise UserError(f'{work_dir}: no run was trained here (it has no file run_id)')
-    run_id = file.read_text(encoding='utf-8').strip()
-    with locked(work_dir):
+    run_id = read_run_id(work_dir)
+    if dry_run and is_locked(work_dir):
+        raise UserError(f'{work_dir}: another process is training in it; wait for it')
+    with contextlib.nullcontext() if dry_run else locked(work_dir):
         files = transcripts(work_dir, run_id)
         rows = logged_rows(work_dir)
         tracked = set().union(*(transcript.keys() for transcript in files))
         missing = [row for key, row in rows.items() if key not in tracked]
         moved = {transcript.path: found for transcript in files if (found := _moved(transcript, work_dir))}
         broken = [transcript for transcript in files if transcript.torn or transcript.path in moved]
+        # The tail of a start that spoke to the server: it may have come there, though not to the disk.
+        add = bool(missing) and not (files and not files[-1].offline)
         if not dry_run:
             for transcript in broken:
                 _mend(transcript.path, moved.get(transcript.path, {}))
-            if missing:
+            if add:
                 _add(work_dir, run_id, files)
                 files = transcripts(work_dir, run_id)
     waiting = tuple(transcript.path.parent for transcript in files if transcript.offline and not transcript.synced)
-    return Repair(work_dir, run_id, len(rows), len(missing), sum(transcript.torn for transcript in broken), len(moved),
-                  waiting, any(not transcript.offline for transcript in files))
+    return Repair(
+        work_dir, run_id, len(rows), len(missing), add, sum(transcript.torn for transcript in broken), len(moved),
+        waiting, any(not transcript.offline for transcript in files))
 
 
 def upload(repairs: Sequence[Repair]) -> None:
-    """Let Weights & Biases upload offline runs, oldest first, and send what online ones could not.
+    """Send what online runs could not, then let Weights & Biases upload offline ones, oldest first.
 
     Raises:
         UserError: It could not; what it said stands above.
     """
+    for repaired in repairs:
+        if repaired.online:
+            with locked(repaired.work_dir), _own_environment():
+                _catch_up(repaired)
     folders = [folder for repaired in repairs for folder in repaired.waiting]
     if folders:
         # The program would be the path of this interpreter's folder.
@@ -106,10 +122,20 @@ def upload(repairs: Sequence[Repair]) -> None:
         if done.returncode or left:
             raise UserError(f'wandb sync: ended with status {done.returncode}, {len(left)} of {len(folders)} runs are '
                             f'not uploaded' + (f': {left[0]}' if left else ''))
-    for repaired in repairs:
-        if repaired.online:
-            with locked(repaired.work_dir):
-                _catch_up(repaired)
+
+
+@contextlib.contextmanager
+def _own_environment() -> Iterator[None]:
+    """Undo what a session puts into the environment: it would decide how and where the next one works."""
+    names = ('WANDB_MODE', 'WANDB_DATA_DIR')
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _catch_up(repaired: Repair) -> None:
@@ -118,10 +144,11 @@ def _catch_up(repaired: Repair) -> None:
     ended = [record.exit.exit_code for transcript in files for record in transcript.records
              if record.WhichOneof('record_type') == 'exit']
     session = Session(repaired.work_dir, _names(repaired.work_dir, repaired.run_id, files))
-    session.start()
-    if session.mode != 'online':
-        session.finish()
-        raise UserError(f'{repaired.work_dir}: run {repaired.run_id} was not uploaded: no key, or no server')
+    mode, warning = choose_mode({**os.environ, 'WANDB_MODE': 'online'})
+    if mode == 'online':
+        session.start(mode='online')
+    if session.run is None:
+        raise UserError(f'{repaired.work_dir}: run {repaired.run_id} was not uploaded: {warning or "see above"}')
     session.finish(ended[-1] if ended else 1)
 
 
@@ -158,10 +185,11 @@ def _add(work_dir: Path, run_id: str, files: Sequence[Transcript]) -> None:
     say(f'{work_dir}: adding rows to run {run_id}', logging.INFO)
     session = Session(work_dir, _names(work_dir, run_id, files))
     lineage = None if files else read_lineage(work_dir)
-    session.start({'config': lineage['config'].get('text')} if lineage else None, mode='offline')  # sends the missing
-    if session.run is None:
-        raise UserError(f'{work_dir}: no offline run could be written')
-    session.finish()
+    with _own_environment():
+        session.start({'config': lineage['config'].get('text')} if lineage else None, mode='offline')  # and the missing
+        if session.run is None:
+            raise UserError(f'{work_dir}: no offline run could be written')
+        session.finish()
 
 
 def _names(work_dir: Path, run_id: str, files: Sequence[Transcript]) -> Names:

@@ -10,6 +10,10 @@ from projects.evaluation.report.page import Section, fact_list, text
 from projects.evaluation.tables import percent
 
 
+def _amount(pixels: int) -> str:
+    return f'{pixels / 1e6:,.1f} M' if pixels >= 1e6 else f'{pixels:,}'
+
+
 def data_section(path: Path) -> list[Section]:
     """Return the section on the data set of a manifest.
 
@@ -38,7 +42,7 @@ def data_section(path: Path) -> list[Section]:
             for i, count in enumerate(pixels[split]) if count) if total else ''
         groups = len({str(item.get('group')) for item in splits[split]})
         rows.append(f'<tr><th scope="row">{text(split)}</th><td>{len(splits[split]):,}</td><td>{groups:,}</td>'
-                    f'<td>{total / 1e6:,.1f} M</td><td class="wide"><div class="stack">{parts}</div></td></tr>')
+                    f'<td>{_amount(total)}</td><td class="wide"><div class="stack">{parts}</div></td></tr>')
     legend = ''.join(f'<span class="key"><span class="swatch" style="background:rgb{tuple(palette[i])}"></span>'
                      f'{text(name)}</span>' for i, name in enumerate(classes))
     facts = [('Taxonomy', taxonomy.get('taxonomy'))]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from projects.engine.lineage_record import foreign_test
 from projects.evaluation.report.page import Section, note, text
 from projects.evaluation.tables import percent
 from projects.evaluation.workdir import Run
@@ -84,7 +85,8 @@ def _stage_card(lineage: dict[str, Any], nodes: dict[str, dict[str, Any]], here:
         _joined(f'seed {text(lineage["seed"])}' if lineage.get('seed') is not None else '',
                 f'run {text(lineage.get("run_id"))}', _when(lineage),
                 f'PyTorch {text(versions["torch"])}' if versions.get('torch') else ''),
-        _scores(lineage.get('metrics') or {}),
+        _scores(lineage.get('metrics') or {}, foreign_test(lineage)),
+        *_changes(lineage),
         '' if here else '<span class="none">not among the directories of this report</span>'])
 
 
@@ -113,7 +115,15 @@ def _when(lineage: dict[str, Any]) -> str:
     return _joined(f'started {text(first)} UTC' if first else '', shown)
 
 
-def _scores(metrics: dict[str, Any]) -> str:
+def _changes(lineage: dict[str, Any]) -> Iterator[str]:
+    """Say what a resume found changed."""
+    for number, start in enumerate(lineage.get('starts') or [], 1):
+        if start.get('changed'):
+            keys = ', '.join(f'<code>{text(key)}</code>' for key in start['changed'])
+            yield f'<span class="bad">changed before start {number}:</span> {keys}'
+
+
+def _scores(metrics: dict[str, Any], foreign: str | None) -> str:
     """Write the best validation and the test of a lineage's metrics, where they are numbers."""
     parts = []
     best = metrics.get('best') or {}
@@ -123,8 +133,10 @@ def _scores(metrics: dict[str, Any]) -> str:
             parts.append(f'best validation {text(name)} {percent(value)}{step}')
             break
     test = (metrics.get('test') or {}).get('mIoU')
-    if isinstance(test, int | float):
+    if isinstance(test, int | float) and not foreign:
         parts.append(f'test mIoU {percent(test)}')
+    if foreign:
+        parts.append(f'<span class="bad">tested was {text(foreign)}, weights that this run did not write</span>')
     return _joined(*parts)
 
 

@@ -71,7 +71,8 @@ def change(difference: float, *, smaller_is_better: bool = False, decimals: int 
 
 def signed(difference: float, decimals: int = 1) -> str:
     """Write a difference of shares in percentage points with a true minus sign."""
-    return f'{100 * difference:+.{decimals}f}'.replace('-', '−')
+    points = round(100 * difference, decimals)
+    return f'±{0:.{decimals}f}' if points == 0 else f'{points:+.{decimals}f}'.replace('-', '−')
 
 
 def picture(uri: str, alt: str, caption: str = '', width: int | None = None) -> str:

@@ -119,12 +119,13 @@ def stage_section(comparison: Comparison) -> list[Section]:
     before: Stage | None = None
     for number, stage in enumerate(comparison.stages):
         cells = f'<th scope="row">{_key(number)}{text(stage.label)}<br>{_about(stage)}</th>'
-        for key, _ in keys:
+        for key, label in keys:
             spread = stage.spread(split, key) if stage in comparison.scored else None
             earlier = before.spread(split, key) if before else None
-            cells += '<td>–</td>' if spread is None else (
-                f'<td class="{"best" if best[key] is stage else "plain"}"><span class="score">{percent(spread.mean)}'
-                '</span>'
+            named = f'data-label="{text(label)}"'  # a phone shows no header row
+            cells += f'<td {named}>–</td>' if spread is None else (
+                f'<td {named} class="{"best" if best[key] is stage else "plain"}">'
+                f'<span class="score">{percent(spread.mean)}</span>'
                 + (f'<br><small>± {100 * spread.deviation:.1f}</small>' if spread.deviation is not None else '')
                 + (f'<br><small>{change(spread.mean - earlier.mean, smaller_is_better=key in SMALLER_IS_BETTER)}'
                    '</small>' if earlier and not comparison.obstacle else '') + '</td>')
@@ -215,7 +216,7 @@ def confusion_section(comparison: Comparison) -> list[Section]:
             if math.isnan(value):
                 return '', '', ''
             good = value >= 0 if t == p else value <= 0
-            shown = signed(value) if abs(value) >= 0.0005 else '<span class="none">0</span>'
+            shown = signed(value) if abs(value) >= 0.0005 else '<span class="none">±0.0</span>'
             tone = 'good' if good else 'bad'
             words = f'{classes[t]}, right' if t == p else f'{classes[t]} taken for {classes[p]}'
             return shown, f'--d:{min(300 * abs(value), 75):.0f}%;--tone:var(--{tone})', \

@@ -156,8 +156,12 @@ footer { color: var(--muted); font-size: .85rem; text-align: center; }
   tbody th { white-space: normal; overflow-wrap: break-word; font-size: .87rem; }
   .pair:not(.matrices) tbody th { overflow-wrap: anywhere; }
   .swatch { margin-right: .3rem; }
-  .stages tbody th { min-width: 6.5rem; }
-  .stages .sub, .stages th br { display: none; }
+  .stages thead { display: none; }
+  .stages tr { display: grid; grid-template-columns: repeat(3, 1fr); border-bottom: 1px solid var(--line); }
+  .stages tbody th { grid-column: 1 / -1; min-width: 0; border: 0; }
+  .stages td { border: 0; text-align: left; padding: .3rem .4rem .6rem 0; }
+  .stages td::before { content: attr(data-label); display: block; color: var(--muted); font-size: .74rem; }
+  .stages .best .score { margin: 0; }
   .difference { width: auto; min-width: 3.2rem; white-space: normal; text-align: right; }
   .difference .both { display: none; }
   .difference .number { width: auto; }

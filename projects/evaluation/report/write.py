@@ -45,6 +45,11 @@ def write_report(
     Raises:
         UserError: a work directory holds no run, or a named file or folder is missing or unreadable.
     """
+    if Path(out_html).is_dir():
+        raise UserError(f'{out_html}: is a folder; expected the file to write, like {Path(out_html) / "report.html"}')
+    for above in Path(out_html).parents:
+        if above.exists() and not above.is_dir():
+            raise UserError(f'{out_html}: cannot be written, {above} is a file')
     folders = [Path(one) for one in ([work_dirs] if isinstance(work_dirs, str | Path) else work_dirs)]
     galleries = [Path(one) for one in ([gallery] if isinstance(gallery, str | Path) else gallery or [])]
     if len({folder.resolve() for folder in folders}) != len(folders):

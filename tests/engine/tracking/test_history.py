@@ -13,7 +13,7 @@ def test_a_line_gets_tracked_names():
 def test_what_identifies_a_row():
     assert key_of({'iter': 3, 'train/loss': 1}) == ('train', 3)
     assert key_of({'iter': 4, 'val/mIoU': 1}) == ('val', 4)
-    assert key_of({'iter': 4, 'epoch': 2, 'val/mIoU': 1}) == ('val/epoch', 2)
+    assert key_of({'iter': 4, 'epoch': 2, 'val/mIoU': 1}) == ('val', 4)
     assert key_of({'iter': 4, 'picture': {}}) is None
     assert key_of({'train/loss': 1}) is None
 
@@ -30,9 +30,12 @@ def test_a_resume_and_a_torn_line(scalars, tmp_path):
     assert rows['val', 2] == {'val/mIoU': 0.1, 'iter': 2}
 
 
-def test_validations_that_count_epochs_are_placed_at_iterations(scalars, tmp_path):
-    scalars('20260101_000000', [{'loss': 1.0, 'epoch': 1, 'iter': 3, 'step': 3}, {'mIoU': 0.1, 'step': 1},
-                                {'loss': 2.0, 'epoch': 2, 'iter': 6, 'step': 6}, {'mIoU': 0.2, 'step': 2}])
+def test_validations_of_a_run_that_counts_epochs_are_at_their_iterations(scalars, tmp_path):
+    """Three iterations an epoch: the epochs of the training lines are no place for a validation."""
+    scalars('20260101_000000', [{'loss': 1.0, 'epoch': 1, 'iter': 3, 'step': 3}, {'mIoU': 0.1, 'step': 3},
+                                {'loss': 2.0, 'epoch': 2, 'iter': 6, 'step': 6}, {'mIoU': 0.2, 'step': 6}])
+    scalars('20260101_000001', [{'loss': 3.0, 'epoch': 3, 'iter': 9, 'step': 9}, {'mIoU': 0.3, 'step': 9}])
     rows = logged_rows(tmp_path / 'run')
-    assert [row['iter'] for row in rows.values()] == [3, 3, 6, 6]
-    assert rows['val/epoch', 2] == {'iter': 6, 'epoch': 2, 'val/mIoU': 0.2}
+    assert list(rows) == [(kind, iteration) for iteration in (3, 6, 9) for kind in ('train', 'val')]
+    assert rows['train', 6] == {'iter': 6, 'epoch': 2, 'train/loss': 2.0}
+    assert rows['val', 9] == {'iter': 9, 'val/mIoU': 0.3}

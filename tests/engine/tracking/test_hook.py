@@ -1,6 +1,8 @@
 """The hook's own part, at a real run of wandb and without a training."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,6 +96,50 @@ def test_pictures_eat_no_iteration(runner):
     assert [row['iter'] for row in history] == [1, 1, 1, 2, 3]
     assert (history[3]['val/mIoU'], history[3]['val/extra'], history[3]['epoch']) == (0.5, 3.0, 1)
     assert 'val/extra' not in history[4]
+
+
+def test_a_test_says_which_checkpoint_it_was_of(runner):
+    hook = TrackingHook(code=False)
+    runner._load_from = '/somewhere/best_mIoU_iter_4.pth'
+    hook.after_load_checkpoint(runner, checkpoint={'meta': {'iter': 4}})
+    hook.after_test_epoch(runner, {'mIoU': 0.5})
+    backend_of(runner).close()
+    summary = transcripts(runner.work_dir, 'abcd1234')[0].summary()
+    assert (summary['test/mIoU'], summary['test/checkpoint'], hook.tested) == (0.5, 'best_mIoU_iter_4.pth', 4)
+
+
+def test_a_test_beside_a_training_sends_nothing(runner, monkeypatch):
+    said = []
+    monkeypatch.setattr('projects.engine.tracking.hook.say', lambda text, *_: said.append(text))
+    code = ('import sys, time; from projects.engine.lock import locked\n'
+            'with locked(sys.argv[1]): print("held", flush=True); sys.stdin.read()')
+    with subprocess.Popen([sys.executable, '-c', code, runner.work_dir], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          cwd=Path(__file__).resolve().parents[3]) as training:
+        training.stdout.readline()
+        TrackingHook(code=False).after_test_epoch(runner, {'mIoU': 0.5})
+        training.stdin.close()
+    assert backend_of(runner).session is None and not (Path(runner.work_dir) / 'wandb').exists()
+    assert len(said) == 1 and 'a training runs here' in said[0]
+
+
+def test_rates_are_sent_once_they_differ_and_memory_is_this_process_own(runner, monkeypatch):
+    monkeypatch.setattr('projects.engine.tracking.hook.peak_memory_mib', lambda: 7.5)
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    groups = [{'name': name, 'lr': 0.1} for name in ('backbone', 'backbone without decay', 'rest')]
+    runner.optim_wrapper = SimpleNamespace(param_groups=groups)
+    found = {}
+    runner.message_hub = SimpleNamespace(log_scalars={}, update_scalar=found.__setitem__)
+    hook = TrackingHook()
+    hook.interval = 1
+    hook.after_train_iter(runner, 0)
+    assert found == {'train/memory_resident': 7.5}
+    groups[2]['lr'] = 0.2
+    hook.after_train_iter(runner, 1)
+    assert (found['train/lr/backbone'], found['train/lr/rest']) == (0.1, 0.2)
+    for group in groups:  # at the end of a schedule: the hub goes on showing what it was given last
+        group['lr'] = 0.0
+    hook.after_train_iter(runner, 2)
+    assert (found['train/lr/backbone'], found['train/lr/rest']) == (0.0, 0.0)
 
 
 def test_an_agent_of_a_sweep_gives_the_id(runner, monkeypatch):

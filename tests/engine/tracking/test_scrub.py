@@ -14,6 +14,8 @@ SCRUB = Scrubber({'MY_API_KEY': 'planted-secret-1', 'HOME': '/home/alice', 'EMPT
     ('/data/people/alice/data/village', '~/data/village'),
     ('/data/people/alice', '~'),
     ('/data/people/alice2/data', '/data/people/alice2/data'),
+    ('/mnt/data/people/alice/x', '/mnt/data/people/alice/x'),
+    ('/cluster/home/bob/x', '/cluster/home/user/x'),
     ('file:///home/bob/weights.pth, /Users/eve/x', 'file://~/weights.pth, ~/x'),
     ('https://bob:gh-token@example.org/a.git', 'https://***@example.org/a.git'),
     ('--api_key=0123456789abcdef --lr=1', '--api_key=*** --lr=1'),

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +233,51 @@ def test_an_online_run_that_goes_on_is_the_same_run_and_repeats_nothing(session,
         (1, 1.0, None, 0), (2, 2.0, None, 1), (2, None, 0.5, 2), (3, 3.0, None, 3), (4, 4.0, None, 4)]
     assert stand_in.config('abcd1234')['lr'] == 0.1
     assert (stand_in.runs['abcd1234']['groupName'], stand_in.runs['abcd1234']['jobType']) == ('chain', 'baseline')
+
+
+def test_what_is_no_training_leaves_the_clock_of_the_run(session, stand_in, scalars, monkeypatch, tmp_path):
+    """A test of an earlier checkpoint; then wandb/ is tidied up, and only the server knows how far it has come."""
+    for name, value in stand_in.environment().items():
+        monkeypatch.setenv(name, value)
+    lines = [{'loss': float(index), 'iter': index, 'step': index} for index in range(1, 7)]
+    scalars('20260101_000000', [*lines, {'mIoU': 0.1 + 0.2, 'IoU/Forest Land': float('nan'), 'step': 6}])
+    one = session()
+    one.start()
+    one.finish()
+    time.sleep(1.1)
+    scalars('20260101_000001', [{'loss': 7.0, 'iter': 7, 'step': 7}])  # a test does not send it
+    two = session()
+    two.start(send_missing=False)
+    two.log({'iter': 3, 'test/table': 1.0})
+    two.log({'test/other': 1.0})
+    two.finish()
+    assert stand_in.summary('abcd1234')['iter'] == 6
+    shutil.rmtree(tmp_path / 'run' / 'wandb')
+    three = session()
+    three.start()
+    three.finish()
+    history = stand_in.history('abcd1234')
+    assert [row['iter'] for row in history if 'train/loss' in row] == [1, 2, 3, 4, 5, 6, 7]
+    assert [row['iter'] for row in history if 'val/mIoU' in row] == [6]
+
+
+def test_an_artifact_that_fails_costs_itself_and_one_line(session, monkeypatch, tmp_path):
+    import wandb
+
+    said = []
+    monkeypatch.setattr('projects.engine.tracking.session.say', lambda text, *_: said.append(text))
+    one = session()
+    one.start(mode='offline')
+    holder = next(kind for kind in type(one.run._interface).__mro__ if 'publish_artifact' in vars(kind))
+    monkeypatch.delattr(holder, 'publish_artifact')
+    for iteration in (1, 2):
+        one.reference('model', 'checkpoint', 'a.pth', 'ab', {})
+        one.log({'train/loss': 1.0, 'iter': iteration, 'table': wandb.Table(columns=['a'], data=[[1]])})
+    one.finish()
+    assert rows(tmp_path / 'run') == [(1, 1.0, None), (2, 1.0, None)]
+    lines = [text for text in said if 'artifact' in text]
+    assert len(lines) == 1 and 'wandb 0.31 is supported' in lines[0] and wandb.__version__ in lines[0]
+    assert not [text for text in said if text.startswith('off:')]
 
 
 def test_the_random_numbers_of_a_training_are_its_own(session):

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 import projects.engine.tracking.sync as sync
 from projects.engine.errors import UserError
 from projects.engine.lock import locked
-from projects.engine.tracking.offline import transcripts
+from projects.engine.tracking.offline import records, transcripts
 
 ROOT = Path(__file__).resolve().parents[3]
 LINES = [{'loss': 1 / index, 'iter': index, 'step': index} for index in range(1, 401)] + [{'mIoU': 0.5, 'step': 400}]
@@ -127,6 +128,78 @@ def test_tables_of_a_moved_work_directory_are_found(session, stand_in, scalars, 
     assert sorted(Path(name).suffix for name in table['files']) == ['', '.json', '.png']
 
 
+@pytest.fixture
+def online_then_offline(session, stand_in, scalars, monkeypatch, tmp_path):
+    """The server has two of four iterations of a start that was killed; the next start, offline, went on behind 2."""
+    for name, value in stand_in.environment().items():
+        monkeypatch.setenv(name, value)
+    work_dir = tmp_path / 'run'
+    one = session()
+    one.start()
+    for iteration in range(1, 5):
+        one.log({'train/loss': float(iteration), 'iter': iteration})
+    one.finish()
+    files = stand_in.runs['abcd1234']['files']
+    del files['wandb-history.jsonl'][2:]
+    files['wandb-summary.json'] = [json.dumps({'iter': 2, 'train/loss': 2.0, '_step': 1})]
+    (work_dir / 'run_id').write_text('abcd1234\n')
+    scalars('20260101_000000', [{'loss': float(index), 'iter': index, 'step': index} for index in range(1, 5)])
+    monkeypatch.setenv('WANDB_MODE', 'offline')
+    return work_dir
+
+
+def go_on_offline(session, scalars) -> None:
+    time.sleep(1.1)  # folders are named by the second
+    scalars('20260101_000001', [{'loss': float(index), 'iter': index, 'step': index} for index in range(3, 7)])
+    two = session()
+    two.start(mode='offline')
+    two.finish()
+
+
+@pytest.mark.parametrize('mode', ['offline', None])
+def test_what_a_server_missed_is_sent_before_later_offline_starts(online_then_offline, session, stand_in, scalars,
+                                                                   monkeypatch, mode):
+    go_on_offline(session, scalars)
+    monkeypatch.delenv('WANDB_MODE') if mode is None else monkeypatch.setenv('WANDB_MODE', mode)
+    for _ in range(2):
+        sync.upload([sync.repair(online_then_offline)])
+        history = stand_in.history('abcd1234')
+        assert [(row['iter'], row['train/loss'], row['_step']) for row in history] == [
+            (index, float(index), index - 1) for index in range(1, 7)]
+        assert stand_in.summary('abcd1234')['iter'] == 6
+        assert os.environ.get('WANDB_MODE') == mode
+        time.sleep(1.1)
+
+
+def test_rows_that_only_a_server_may_have_are_not_written_offline(online_then_offline, stand_in, monkeypatch):
+    """The file on the disk lost its tail; the server has more than it."""
+    path = next((online_then_offline / 'wandb').glob('run-*/run-abcd1234.wandb'))
+    ends = [end for body, end in records(path.read_bytes()) if b'train/loss' in body]
+    path.write_bytes(path.read_bytes()[:ends[0]])
+    repaired = sync.repair(online_then_offline)
+    assert repaired.missing > 0 and not repaired.added and repaired.waiting == ()
+    assert '--upload compares' in repaired.text(True) and iterations(online_then_offline) != [1, 2, 3, 4]
+    sync.upload([repaired])
+    assert [row['iter'] for row in stand_in.history('abcd1234')] == [1, 2, 3, 4]
+
+
+def test_an_upload_without_its_server_writes_nothing(online_then_offline, stand_in, session, scalars, monkeypatch):
+    go_on_offline(session, scalars)
+    stand_in.broken = True
+    before = sorted((online_then_offline / 'wandb').glob('offline-run-*'))
+    with pytest.raises(UserError, match='run abcd1234 was not uploaded'):
+        sync.upload([sync.repair(online_then_offline)])
+    assert sorted((online_then_offline / 'wandb').glob('offline-run-*')) == before
+    assert len(stand_in.runs['abcd1234']['files']['wandb-history.jsonl']) == 2
+
+
+def test_looking_needs_no_lock_file(killed):
+    assert sync.repair(killed, dry_run=True).rows == 401 and not (killed / '.lock').exists()
+    (killed / 'run_id').write_text('../../x\n')
+    with pytest.raises(UserError, match='expected a run id'):
+        sync.repair(killed, dry_run=True)
+
+
 def test_an_untracked_run_is_written_from_its_lineage(alone, scalars, tmp_path):
     work_dir = tmp_path / 'run'
     scalars('20260101_000000', LINES[:3])
@@ -147,10 +220,12 @@ def test_an_untracked_run_is_written_from_its_lineage(alone, scalars, tmp_path):
 
 def test_a_running_training_is_not_repaired(killed):
     # The lock is between processes.
-    code = 'import sys; from projects.engine.tracking.sync import repair; repair(sys.argv[1])'
+    code = 'import sys; from projects.engine.tracking.sync import repair; repair(sys.argv[1], sys.argv[2:] == ["dry"])'
     with locked(killed):
-        done = subprocess.run([sys.executable, '-c', code, str(killed)], cwd=ROOT, capture_output=True, text=True)
-    assert 'is training in it' in done.stderr
+        for arguments in ([], ['dry']):
+            done = subprocess.run([sys.executable, '-c', code, str(killed), *arguments], cwd=ROOT, capture_output=True,
+                                  text=True)
+            assert 'is training in it' in done.stderr
 
 
 def test_an_unreachable_server_is_an_error_of_the_upload(killed, monkeypatch):
