@@ -177,8 +177,7 @@ class AtomicCheckpointHook(Hook):
             best.sort(key=lambda entry: -sign * entry[0])  # stable: of equals the first one leads
             place = [entry[1] for entry in best].index(name)
             alias = 'best' if place == 0 else f'best-{place + 1}'
-            if not (Path(runner.work_dir) / name).is_file():  # a repeated validation finds its file
-                self._write(runner, Path(runner.work_dir) / name, (alias,), metrics, training_state=False)
+            self._write(runner, Path(runner.work_dir) / name, (alias,), metrics, training_state=False)
             runner.logger.info(f'{name}: {metric} {score:.4f}')
             for _, old in best[self.keep_best:]:
                 if is_main_process():
@@ -187,10 +186,12 @@ class AtomicCheckpointHook(Hook):
 
     @staticmethod
     def _write(runner: Any, path: Path, aliases: tuple[str, ...], metrics: dict | None, training_state: bool) -> None:
+        repeated = not training_state and runner.agreement.broadcast(path.is_file())
         try:
-            runner.save_checkpoint(
-                path.parent, path.name, save_optimizer=training_state, save_param_scheduler=training_state,
-                meta=dict(epoch=runner.epoch, iter=runner.iter))
+            if not repeated:  # a validation that a resume repeats finds its file; the hooks may not know of it yet
+                runner.save_checkpoint(
+                    path.parent, path.name, save_optimizer=training_state, save_param_scheduler=training_state,
+                    meta=dict(epoch=runner.epoch, iter=runner.iter))
         except UserError as error:
             runner.call_hook('on_alert', title='checkpoint not written', text=str(error))
             raise

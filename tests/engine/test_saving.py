@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from projects.engine import checkpoints
+from projects.engine.distributed import Agreement
 from projects.engine.errors import UserError
 from projects.engine.saving import AtomicCheckpointHook, checkpoints_of, newest_that_opens
 
@@ -49,6 +50,7 @@ class Run:
         self.train_loop.at_a_step = lambda: self.iter % self.train_loop.steps == 0
         self.logger = logging.getLogger('run')
         self.told = []
+        self.agreement = Agreement()
 
     def save_checkpoint(self, folder, name, **_):
         torch.save({'state_dict': {'weight': torch.ones(1)}, 'meta': {'iter': self.iter}}, folder / name)
@@ -132,3 +134,15 @@ def test_best_files_of_a_history_that_did_not_go_on_are_removed(tmp_path):
     hook.before_train(run)
     assert run.names() == {'best_mIoU_iter_4.pth', 'best_mIoU_iter_8.pth'}
     assert hook.best['mIoU'] == [(0.5, 'best_mIoU_iter_8.pth')]
+
+
+def test_a_repeated_validation_tells_of_its_file_and_leaves_it(tmp_path):
+    run, hook = Run(tmp_path), AtomicCheckpointHook(save_best='mIoU')
+    run.iter = 4
+    hook.after_val_epoch(run, {'mIoU': 0.5})
+    before = (tmp_path / 'best_mIoU_iter_4.pth').stat().st_mtime_ns
+    killed_before_anyone_knew = AtomicCheckpointHook(save_best='mIoU')
+    run.told = []
+    killed_before_anyone_knew.after_val_epoch(run, {'mIoU': 0.5})
+    assert (tmp_path / 'best_mIoU_iter_4.pth').stat().st_mtime_ns == before
+    assert [values['aliases'] for name, values in run.told if name == 'after_checkpoint'] == [('best',)]
