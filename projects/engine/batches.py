@@ -59,13 +59,11 @@ class SeededBatchSampler:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[Draw]]:
+        number = skip = self.number
         if self.endless:
-            number, skip = self.number, self.number
-            if hasattr(self.sampler, 'skip'):
-                self.sampler.skip(0)  # from its start, whatever an iterator before this one took
+            self.sampler.skip(0)  # from its start, whatever an iterator before this one took
         else:
-            passes, skip = divmod(self.number, len(self))
-            number = self.number
+            passes, skip = divmod(number, len(self))
             if hasattr(self.sampler, 'set_epoch'):
                 self.sampler.set_epoch(passes)
         for position, batch in enumerate(self.batches):
@@ -120,7 +118,7 @@ class WatchedDataset(Dataset):
             info = self.dataset.get_data_info(index)
         except Exception:  # the very data may be what is broken
             info = {}
-        return str(info.get('sample_id') or os.path.basename(str(info.get('img_path') or '')) or f'number {index}')
+        return _name(info, index)
 
     def _draw(self, draw: Draw | int) -> Any:
         if not isinstance(draw, Draw):
@@ -222,5 +220,8 @@ def naming_dead_workers(loader: DataLoader) -> Iterator[None]:
 def sample_names(data_batch: Any) -> list[str]:
     """Return the ids (else the image names) of a batch's samples."""
     samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
-    return [str(sample.get('sample_id') or os.path.basename(str(sample.get('img_path') or '')) or f'number {number}')
-            for number, sample in enumerate(samples or ())]
+    return [_name(sample, number) for number, sample in enumerate(samples or ())]
+
+
+def _name(info: Any, number: int) -> str:
+    return str(info.get('sample_id') or os.path.basename(str(info.get('img_path') or '')) or f'number {number}')

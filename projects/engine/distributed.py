@@ -61,6 +61,10 @@ def _barrier() -> None:
         dist.barrier()
 
 
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
 class Agreement:
     """What the ranks decide together, over a group of its own on the CPU: no device is waited for.
 
@@ -68,8 +72,7 @@ class Agreement:
     """
 
     def __init__(self) -> None:
-        several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-        self.group = dist.new_group(backend='gloo') if several else None
+        self.group = dist.new_group(backend='gloo') if _several() else None
         self._under_way: tuple[Any, torch.Tensor] | None = None
 
     def any(self, flag: bool) -> bool:
@@ -141,7 +144,7 @@ def synchronise_buffers(model: nn.Module) -> None:
 
     Collective: all ranks must call it. Without several processes it does nothing.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if not _several():
         return
     buffers = _running_statistics(model)
     if not buffers:
@@ -160,7 +163,7 @@ def _running_statistics(model: nn.Module) -> list[torch.Tensor]:
 @torch.no_grad()
 def own_statistics(models: Sequence[nn.Module]) -> list[torch.Tensor]:
     """Return copies of this rank's running means and variances, on the CPU; none where there is one process."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if not _several():
         return []
     return [buffer.detach().cpu().clone() for model in models for buffer in _running_statistics(model)]
 

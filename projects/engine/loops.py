@@ -12,6 +12,11 @@ from projects.engine.guards import SkipStep
 LONGEST_HISTORY = 10_000  # the longest window that a log line can be a mean over
 
 
+def trains(runner: Any) -> bool:
+    """Say whether a runner trains; asking a testing one for ``iter`` or ``train_loop`` would build its loop."""
+    return not (runner._train_loop is None or isinstance(runner._train_loop, dict))
+
+
 class _ResumableLoop:
     """What both loops share.
 

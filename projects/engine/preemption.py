@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmseg.registry import HOOKS
 
 from projects.engine.errors import Preempted
+from projects.engine.loops import trains
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -32,7 +33,7 @@ class PreemptionHook(Hook):
 
     def before_run(self, runner: Any) -> None:
         """Take the signals: from now on there is something to record."""
-        if not _trains(runner):
+        if not trains(runner):
             return  # a test has nothing to save: it ends at once
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
@@ -54,7 +55,7 @@ class PreemptionHook(Hook):
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Stop within a validation, where all ranks have as many batches."""
-        if not _trains(runner):
+        if not trains(runner):
             return
         if self._asks_within_validation is None:
             self._asks_within_validation = runner.agreement.same(len(runner.val_dataloader))
@@ -78,7 +79,3 @@ class PreemptionHook(Hook):
         runner.save_now()
         raise Preempted(f'{self._asked or "signal"} at iteration {runner.iter} of {runner.max_iters}; everything is '
                         f'saved in {runner.work_dir}, --resume continues')
-
-
-def _trains(runner: Any) -> bool:
-    return not (runner._train_loop is None or isinstance(runner._train_loop, dict))

@@ -34,7 +34,7 @@ from projects.engine.errors import UserError
 from projects.engine.loops import ResumableEpochLoop, ResumableIterLoop
 from projects.engine.precision import apply_precision
 from projects.engine.random_state import random_state, set_random_state
-from projects.engine.saving import AtomicCheckpointHook, checkpoints_of
+from projects.engine.saving import AtomicCheckpointHook, checkpoints_of, iteration_of
 from projects.engine.startup import device
 
 
@@ -194,7 +194,7 @@ class TerraceRunner(Runner):
 
     def _check_branch(self, filename: str) -> None:
         newer = [path for path in checkpoints_of(self.work_dir)
-                 if int(path.stem.partition('_')[2]) > self.iter and path.resolve() != Path(filename).resolve()]
+                 if iteration_of(path) > self.iter and path.resolve() != Path(filename).resolve()]
         if newer:
             raise UserError(f'{self.work_dir}: holds {newer[0].name}, which is newer than iteration {self.iter} of '
                             f'{filename}; resume in another --work-dir, or move the newer ones away')

@@ -16,15 +16,21 @@ from projects.engine.checkpoints import read_checkpoint
 from projects.engine.errors import UserError
 from projects.engine.failpoints import fail_point
 from projects.engine.files import write_text
+from projects.engine.loops import trains
 
-NAME = re.compile(r'iter_(\d+)\.pth')
+NAME = re.compile(r'iter_\d+\.pth')
 POINTER = 'last_checkpoint'
+
+
+def iteration_of(path: Path) -> int:
+    """Return the iteration in the name of a periodic or a best checkpoint."""
+    return int(path.stem.rpartition('_')[2])
 
 
 def checkpoints_of(work_dir: str | Path) -> list[Path]:
     """Return the checkpoints that a run can resume from, newest (by iteration) first."""
-    found = {path: NAME.fullmatch(path.name) for path in Path(work_dir).glob('*.pth')}
-    return sorted((path for path, match in found.items() if match), key=lambda path: -int(found[path].group(1)))
+    found = (path for path in Path(work_dir).glob('*.pth') if NAME.fullmatch(path.name))
+    return sorted(found, key=iteration_of, reverse=True)
 
 
 def newest_that_opens(work_dir: str | Path) -> Path | None:
@@ -119,7 +125,7 @@ class AtomicCheckpointHook(Hook):
             best[:] = [entry for entry in best if (work_dir / entry[1]).is_file()]
             kept = {entry[1] for entry in best}
             for path in work_dir.glob(f'best_{metric.replace("/", "_")}_iter_*.pth'):
-                if is_main_process() and path.name not in kept and int(path.stem.rpartition('_')[2]) > runner.iter:
+                if is_main_process() and path.name not in kept and iteration_of(path) > runner.iter:
                     path.unlink()
         runner.logger.info(f'Checkpoints will be saved to {runner.work_dir}.')
 
@@ -161,7 +167,7 @@ class AtomicCheckpointHook(Hook):
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Keep the weights of this validation when they are among the best."""
-        if isinstance(runner._train_loop, dict) or runner._train_loop is None:
+        if not trains(runner):
             return  # tools/test.py: nothing is trained
         for metric, best in self.best.items():
             if metric not in (metrics or {}):

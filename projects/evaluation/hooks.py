@@ -15,6 +15,7 @@ from mmseg.registry import HOOKS
 
 from projects.engine.errors import UserError
 from projects.engine.files import atomic_path
+from projects.engine.loops import trains
 from projects.evaluation.folder import write_evaluation
 from projects.evaluation.gallery import file_stem, palette_image, prediction_panel
 from projects.evaluation.metric import SegmentationMetric
@@ -33,9 +34,7 @@ class SegmentationReportHook(Hook):
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Write the files of a validation."""
-        # runner.iter would build the training loop of a runner that only validates
-        trains = not (runner._train_loop is None or isinstance(runner._train_loop, dict))
-        self._write(runner, runner.val_evaluator, 'val', f'iter_{runner.iter}' if trains else None)
+        self._write(runner, runner.val_evaluator, 'val', f'iter_{runner.iter}' if trains(runner) else None)
 
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Write the files of a test."""

@@ -1,8 +1,8 @@
 """A training and the processes that end it: python lives.py PLAN.json.
 
 The plan names a config and runs; each run is a work directory and a list of lives. A life trains (with ``--resume
-auto``) in a process of its own and ends by itself, by a fail point, or by a signal: at a ``fraction`` of the time that
-the first life of all took, or when its ``log`` shows some text. Everything is imported once and each life is forked, so
+auto``) in a process of its own and ends by itself, by a fail point, or by a signal: a ``fraction`` of the time that the
+first life of all took after its ``log`` shows some text. Everything is imported once and each life is forked, so
 that a life costs its training and not five seconds of imports. How each life ended goes to PLAN.done.
 """
 
@@ -36,13 +36,14 @@ def live(config: str, work_dir: str, life: dict, whole: float) -> int:
             run(lambda: train(config, work_dir=work_dir, resume='auto', cfg_options=life.get('options')) and None)
         except SystemExit as end:
             os._exit(end.code)  # what a tool's process does, without the cleaning up of this one's parent
-    until = life.get('log')
-    limit = time.monotonic() + (120 if until else life.get('fraction', 0) * whole)
-    while until or 'fraction' in life:
+    until = life.get('log', '')
+    limit = time.monotonic() + 120
+    while until:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        if time.monotonic() >= limit or (until and log.exists() and until.encode() in log.read_bytes()[seen:]):
+        if time.monotonic() >= limit or (log.exists() and until.encode() in log.read_bytes()[seen:]):
+            time.sleep(life.get('fraction', 0) * whole)
             os.kill(pid, getattr(signal, life.get('signal', 'SIGKILL')))
             break
         time.sleep(0.005)

@@ -94,14 +94,17 @@ def check_all(folder, ended, last='iter_24.pth'):
         assert all(not differences(weights, state(folder / other / name)) for other in ended)
 
 
-def random_kills(number, seed):
+def random_kills(number, seed, iters):
+    """Lives that end up to two steps after some line of the log, so that a quick machine kills as many as a slow one."""
     generator = random.Random(seed)
-    return {f'killed_{index}': [{'fraction': generator.uniform(0.1, 0.85)}, {}] for index in range(number)}
+    lines = ['Checkpoints will be saved', *(f'Iter(train) [{step:>2}/{iters}]' for step in range(1, iters - 4))]
+    return {f'killed_{index}': [{'log': generator.choice(lines), 'fraction': generator.uniform(0, 2 / iters)}, {}]
+            for index in range(number)}
 
 
 @pytest.mark.timeout(900)
 def test_killed_at_random_moments(small, tmp_path):
-    ended = lead(small, tmp_path, {'whole': [{}], **random_kills(24, seed=1)})
+    ended = lead(small, tmp_path, {'whole': [{}], **random_kills(24, seed=1, iters=24)})
     assert sum(codes[0] == -9 for codes in ended.values()) >= 20, ended
     check_all(tmp_path, ended)
 
@@ -112,7 +115,7 @@ def test_killed_two_hundred_times(small, tmp_path):
     short = tmp_path / 'short.py'
     short.write_text(f'_base_ = {str(small)!r}\ntrain_cfg = dict(max_iters=12, val_interval=4)\n'
                      'default_hooks = dict(checkpoint=dict(interval=2))\n')
-    ended = lead(short, tmp_path, {'whole': [{}], **random_kills(206, seed=2)})
+    ended = lead(short, tmp_path, {'whole': [{}], **random_kills(206, seed=2, iters=12)})
     assert sum(codes[0] == -9 for codes in ended.values()) >= 200
     check_all(tmp_path, ended, 'iter_12.pth')
 

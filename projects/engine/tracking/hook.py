@@ -14,6 +14,7 @@ from mmseg.registry import HOOKS
 from projects.engine.files import sha256_of
 from projects.engine.lineage_record import peak_memory_mib
 from projects.engine.lock import is_locked
+from projects.engine.loops import trains
 from projects.engine.tracking.backend import TerraceWandbBackend
 from projects.engine.tracking.session import Session, say
 from projects.engine.tracking.source import read_source
@@ -105,7 +106,7 @@ class TrackingHook(Hook):
     @staticmethod
     def locate(runner: Any, backend: TerraceWandbBackend) -> None:
         """Set the backend's clock. A runner that only validates has none: asking for it would build its loop."""
-        if not (runner._train_loop is None or isinstance(runner._train_loop, dict)):
+        if trains(runner):
             backend.iteration = runner.iter
             backend.epoch = runner.epoch if runner.log_processor.by_epoch else None
 

@@ -47,6 +47,16 @@ def say(text: str, level: int = logging.WARNING) -> None:
 
 def guarded(method: Callable) -> Callable:
     """Do nothing once the session is off, and switch it off when the method fails."""
+    return _guarded(method, lambda session, error: session.switch_off(
+        f'{method.__name__} failed ({type(error).__name__}: {error})'))
+
+
+def guarded_artifact(method: Callable) -> Callable:
+    """Do nothing once the session is off, and lose this artifact alone when the method fails; warn once."""
+    return _guarded(method, lambda session, error: session.warn_of_artifacts(error))
+
+
+def _guarded(method: Callable, failed: Callable[['Session', Exception], None]) -> Callable:
     @functools.wraps(method)
     def call(self: 'Session', *args: Any, **kwargs: Any) -> None:
         if self.run is None:
@@ -54,23 +64,7 @@ def guarded(method: Callable) -> Callable:
         try:
             method(self, *args, **kwargs)
         except Exception as error:  # a server, a disk, a process of W&B: none is worth a training
-            self.switch_off(f'{method.__name__} failed ({type(error).__name__}: {error})')
-    return call
-
-
-def guarded_artifact(method: Callable) -> Callable:
-    """Do nothing once the session is off, and lose this artifact alone when the method fails; warn once."""
-    @functools.wraps(method)
-    def call(self: 'Session', *args: Any, **kwargs: Any) -> None:
-        if self.run is None:
-            return
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:
-            if not self._warned:
-                say(f'artifacts are missing ({type(error).__name__}: {error}); wandb {SUPPORTED} is supported, found '
-                    f'{getattr(sys.modules.get("wandb"), "__version__", "none")}; all else is tracked')
-            self._warned = True
+            failed(self, error)
     return call
 
 
@@ -313,6 +307,13 @@ class Session:
         if not in_time(lambda: run.finish(exit_code=exit_code), seconds):
             say(f'not all was uploaded; later: tools/sync_runs.py {self.work_dir} --upload')
         end_service(exit_code, END_SECONDS)
+
+    def warn_of_artifacts(self, error: Exception) -> None:
+        """Tell, once, that artifacts are missing."""
+        if not self._warned:
+            say(f'artifacts are missing ({type(error).__name__}: {error}); wandb {SUPPORTED} is supported, found '
+                f'{getattr(sys.modules.get("wandb"), "__version__", "none")}; all else is tracked')
+        self._warned = True
 
     def switch_off(self, reason: str) -> None:
         """Give tracking up for this process, in one line."""
