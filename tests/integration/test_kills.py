@@ -95,7 +95,7 @@ def check_all(folder, ended, last='iter_24.pth'):
 
 
 def random_kills(number, seed, iters):
-    """Lives that end up to two steps after some line of the log, so that a quick machine kills as many as a slow one."""
+    """Lives that end within two steps after a line of the log: a quick machine kills as many as a slow one."""
     generator = random.Random(seed)
     lines = ['Checkpoints will be saved', *(f'Iter(train) [{step:>2}/{iters}]' for step in range(1, iters - 4))]
     return {f'killed_{index}': [{'log': generator.choice(lines), 'fraction': generator.uniform(0, 2 / iters)}, {}]
