@@ -32,7 +32,8 @@ KNOWN_KEYS = frozenset((
     'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
     'visualizer', 'vis_backends', 'default_scope', 'randomness', 'experiment_name', 'custom_imports',
     'model_wrapper_cfg', 'precision', 'ema', 'early_stopping', 'tta_model', 'tta_pipeline', 'test_pipeline',
-    'train_pipeline', 'find_unused_parameters', 'sync_bn', 'cfg', 'experiment', 'tracking', 'initialise'))
+    'train_pipeline', 'find_unused_parameters', 'sync_bn', 'cfg', 'experiment', 'tracking', 'initialise',
+    'distil', 'loss_schedule', 'difficulty', 'augmentation_views'))
 HOOK_NAMES = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed', 'runtime_info', 'visualization',
               'report', 'lineage', 'guard', 'preemption')
 REFERENCE = re.compile(r'\$\{([\w.]+)\}')

@@ -53,7 +53,8 @@ CODE = ('projects', 'configs', 'tools', 'requirements')  # what a run executes; 
 # How and where a run was started, or what the runner derives: none of it belongs to the experiment. The weights that
 # a run begins with are its parents.
 RUN_KEYS = ('work_dir', 'resume', 'load_from', 'launcher', 'compile', 'channels_last', 'model_wrapper_cfg')
-HOOK_KEYS = ('ema', 'early_stopping', 'tracking', 'initialise')  # the runner appends these to custom_hooks
+# The runner appends these to custom_hooks.
+HOOK_KEYS = ('ema', 'early_stopping', 'tracking', 'loss_schedule', 'difficulty', 'initialise')
 CHECKPOINT_KEYS = ('checkpoint', 'teacher_checkpoint')
 
 
@@ -169,6 +170,8 @@ def experiment_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config's content without :data:`RUN_KEYS` and without the hooks that the runner has appended."""
     plain = {key: value for key, value in config.items() if key not in RUN_KEYS}
     appended = {(plain.get(key) or {}).get('type') for key in HOOK_KEYS} | {'InitialiseHook'}
+    if plain.get('distil') and 'student' in (plain.get('model') or {}):  # the runner wraps the model
+        plain['model'] = plain['model']['student']
     if 'custom_hooks' in plain:
         plain['custom_hooks'] = [hook for hook in plain['custom_hooks'] or () if hook.get('type') not in appended]
         if not plain['custom_hooks']:

@@ -31,6 +31,7 @@ from projects.engine.distributed import (
     synchronise_buffers,
 )
 from projects.engine.errors import UserError
+from projects.engine.lineage_record import HOOK_KEYS
 from projects.engine.loops import ResumableEpochLoop, ResumableIterLoop
 from projects.engine.precision import apply_precision
 from projects.engine.random_state import random_state, set_random_state
@@ -325,10 +326,12 @@ def build_runner(config: Config, work_dir: str | Path, launcher: str = 'none', a
     start_processes(config, launcher)
     apply_precision(config, device(), amp)
     hooks = list(config.get('custom_hooks') or [])
-    for key in ('ema', 'early_stopping', 'tracking'):  # one-line bases (configs/_base_/): a list could not be merged
-        if config.get(key):
+    for key in HOOK_KEYS:  # bases and children of one line (configs/_base_/): a list could not be merged
+        if key != 'initialise' and config.get(key):
             hooks.append(config[key])
     if config.get('initialise'):
         hooks.append(dict(config.initialise, type='InitialiseHook'))
     config.custom_hooks = hooks
+    if config.get('distil'):  # checkpoints hold the student alone, under its own keys
+        config.model = dict(config.distil, student=config.model)
     return TerraceRunner.from_cfg(config)

@@ -43,9 +43,8 @@ def test(config: str | Path, checkpoint: str | Path, *, work_dir: str | Path | N
     if show_dir is not None:
         hooks.append(dict(type='PredictionGalleryHook', show_dir=str(show_dir), **bands))
     cfg.custom_hooks = hooks
-    cfg.early_stopping = cfg.ema = None
-    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'val_dataloader', 'val_cfg',
-                'val_evaluator'):
+    for key in ('ema', 'early_stopping', 'distil', 'loss_schedule', 'difficulty', 'train_dataloader',
+                'train_cfg', 'optim_wrapper', 'param_scheduler', 'val_dataloader', 'val_cfg', 'val_evaluator'):
         cfg[key] = None
     if tta:
         if not cfg.get('tta_pipeline') or not cfg.get('tta_model'):
