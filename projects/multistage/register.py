@@ -1,3 +1,12 @@
-"""Registers the hooks of this package; configs name this module in ``custom_imports``."""
+"""Registers the types of this package; configs name this module in ``custom_imports``."""
 
-from projects.multistage import initialise  # noqa: F401
+from projects.multistage import (  # noqa: F401
+    difficulty_hook,
+    difficulty_rules,
+    distillation,
+    feature_loss,
+    hard_sampler,
+    initialise,
+    kd_loss,
+    warmup,
+)

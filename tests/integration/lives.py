@@ -1,9 +1,10 @@
 """A training and the processes that end it: python lives.py PLAN.json.
 
-The plan names a config and runs; each run is a work directory and a list of lives. A life trains (with ``--resume
-auto``) in a process of its own and ends by itself, by a fail point, or by a signal: a ``fraction`` of the time that the
-first life of all took after its ``log`` shows some text. Everything is imported once and each life is forked, so
-that a life costs its training and not five seconds of imports. How each life ended goes to PLAN.done.
+The plan names a config and runs; each run is a work directory and a list of lives, which may name another config. A
+life trains (with ``--resume auto``) in a process of its own and ends by itself, by a fail point, or by a signal: a
+``fraction`` of the time that the first life of all took after its ``log`` shows some text. Everything is imported once
+and each life is forked, so that a life costs its training and not five seconds of imports. How each life ended goes to
+PLAN.done.
 """
 
 import json
@@ -61,7 +62,7 @@ def main() -> None:
         ended[work_dir] = []
         for life in lives:
             begun = time.monotonic()
-            ended[work_dir].append(live(plan['config'], work_dir, life, whole))
+            ended[work_dir].append(live(life.get('config', plan.get('config')), work_dir, life, whole))
             whole = whole or time.monotonic() - begun
     path.with_suffix('.done').write_text(json.dumps(ended))
 
