@@ -6,6 +6,7 @@ import sys
 from projects.engine.cli import Parser, add_cfg_options, run
 from projects.geo.prediction import Prediction
 from projects.landcover.predict import predict
+from projects.multiscale.ensemble_options import add_ensemble_options, ensemble_options
 
 
 def main() -> int:
@@ -21,6 +22,8 @@ def main() -> int:
     parser.add_argument('--overlay', action='store_true', help='the image under half-transparent class colours')
     parser.add_argument('--polygons', action='store_true', help='class polygons as GeoPackage')
     parser.add_argument('--areas', action='store_true', help='hectares per class, printed and as CSV')
+    parser.add_argument('--uncertainty', action='store_true', help='entropy and disagreement, 0..1, NaN = no data')
+    add_ensemble_options(parser)
     parser.add_argument('--device', help='default: CUDA where it works, else cpu')
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast (default: float32, as a test scores)')
     parser.add_argument('--overwrite', action='store_true', help='replace existing outputs')
@@ -29,8 +32,8 @@ def main() -> int:
     results = predict(
         args.config, args.checkpoint, args.inputs, args.out, window=args.window, overlap=args.overlap,
         batch_size=args.batch_size, device=args.device, amp=args.amp, probabilities=args.probabilities,
-        overlay=args.overlay, polygons=args.polygons, areas=args.areas, overwrite=args.overwrite,
-        cfg_options=args.cfg_options, on_result=show)
+        overlay=args.overlay, polygons=args.polygons, areas=args.areas, uncertainty=args.uncertainty,
+        ensemble=ensemble_options(args), overwrite=args.overwrite, cfg_options=args.cfg_options, on_result=show)
     failed = [result for result in results if result.error]
     if failed:
         sys.stderr.write(f'error: {len(failed)} of {len(results)} inputs failed\n')

@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Run a chain of stages: tools/run_stages.py CHAIN [--from STAGE] [--until STAGE] [--gpus N] [--dry-run] [--status]."""
 
+import argparse
 import shlex
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ def main() -> int:
     parser.add_argument('--accept-code', action='store_true', help='changed code does not count as a change')
     parser.add_argument('--dry-run', action='store_true', help='check everything, print the plan, write nothing')
     parser.add_argument('--status', action='store_true', help='print the tables, run nothing')
+    # A chain always goes on; tools/sweep.py says it all the same.
+    parser.add_argument('--resume', nargs='?', help=argparse.SUPPRESS)
     add_cfg_options(parser)
     args = parser.parse_args()
     if args.gpus is not None and (args.gpus < 1 or args.launcher == 'none'):

@@ -2,7 +2,9 @@
 
 MMEngine seeds a worker once, when it starts. A resumed run has new workers, so it would draw other augmentations from
 there on, and so would the same run with another ``num_workers``. Here every sample of every batch is drawn under a seed
-of its own, made from (run's seed, rank, number of the batch, place in the batch).
+of its own, made from (run's seed, rank, number of the batch, place in the batch). With a number of views each sample
+has that many seeds instead, made from (run's seed, index, view), and the former seed draws the view: augmentation
+repeats, and what is computed from it can be kept (``augmentation_seed`` in the ``data_samples``).
 
 The same wrapper names the sample that cannot be read, and the one that a dying worker was reading.
 """
@@ -30,10 +32,11 @@ DEAD_WORKER = re.compile(r'DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (.*)')
 
 
 class Draw(NamedTuple):
-    """One sample to load: which one, and the seed of its augmentation."""
+    """One sample to load: which one, the seed of its augmentation, and whether that seed comes again."""
 
     index: int
     seed: tuple[int, ...]
+    repeats: bool = False
 
 
 class SeededBatchSampler:
@@ -43,10 +46,13 @@ class SeededBatchSampler:
         batches: A batch sampler: endless over an ``InfiniteSampler``, else one pass over the data.
         seed: The run's seed.
         rank: This process's rank.
+        views: Augmentation seeds of each sample, at least 1; None draws a new one each time.
     """
 
-    def __init__(self, batches: Any, seed: int, rank: int = 0) -> None:
-        self.batches, self.seed, self.rank = batches, seed, rank
+    def __init__(self, batches: Any, seed: int, rank: int = 0, views: int | None = None) -> None:
+        if views is not None and (not isinstance(views, int) or views < 1):
+            raise UserError(f'augmentation_views: expected None or a whole number of at least 1, found {views!r}')
+        self.batches, self.seed, self.rank, self.views = batches, seed, rank, views
         self.sampler = batches.sampler
         self.number = 0  # of the next batch, counted from the start of the run
 
@@ -69,8 +75,15 @@ class SeededBatchSampler:
         for position, batch in enumerate(self.batches):
             if position < skip:
                 continue
-            yield [Draw(index, (self.seed, self.rank, number, place)) for place, index in enumerate(batch)]
+            yield [self._draw(index, number, place) for place, index in enumerate(batch)]
             number += 1
+
+    def _draw(self, index: int, number: int, place: int) -> Draw:
+        seed = (self.seed, self.rank, number, place)
+        if self.views is None:
+            return Draw(index, seed)
+        view = int(np.random.SeedSequence(seed).generate_state(1)[0]) % self.views
+        return Draw(index, (self.seed, int(index), view), repeats=True)
 
 
 class WatchedDataset(Dataset):
@@ -139,6 +152,8 @@ class WatchedDataset(Dataset):
                 if not (isinstance(item, dict) and hasattr(item.get('data_samples'), 'set_metainfo')):
                     raise UserError(f'sample {bad[0]} (not replaced: these samples have no data_samples to note it in)')
                 item['data_samples'].set_metainfo({'bad_samples': bad})
+            if draw.repeats and isinstance(item, dict) and hasattr(item.get('data_samples'), 'set_metainfo'):
+                item['data_samples'].set_metainfo({'augmentation_seed': draw.seed})
             return item
 
     def _load(self, index: int) -> Any:
@@ -165,9 +180,9 @@ def watched(loader: DataLoader) -> DataLoader:
     return _rebuilt(loader, WatchedDataset(loader.dataset, loader.num_workers), loader.batch_sampler)
 
 
-def seeded(loader: DataLoader, seed: int) -> DataLoader:
+def seeded(loader: DataLoader, seed: int, views: int | None = None) -> DataLoader:
     """Return the loader with a :class:`SeededBatchSampler`; its data set must be a :class:`WatchedDataset`."""
-    return _rebuilt(loader, loader.dataset, SeededBatchSampler(loader.batch_sampler, seed, get_rank()))
+    return _rebuilt(loader, loader.dataset, SeededBatchSampler(loader.batch_sampler, seed, get_rank(), views))
 
 
 def _rebuilt(loader: DataLoader, dataset: Any, batch_sampler: Any) -> DataLoader:

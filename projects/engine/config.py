@@ -31,7 +31,7 @@ KNOWN_KEYS = frozenset((
     'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
     'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
     'visualizer', 'vis_backends', 'default_scope', 'randomness', 'experiment_name', 'custom_imports',
-    'model_wrapper_cfg', 'precision', 'ema', 'early_stopping', 'tta_model', 'tta_pipeline', 'test_pipeline',
+    'model_wrapper_cfg', 'precision', 'ema', 'early_stopping', 'tta_model', 'test_pipeline',
     'train_pipeline', 'find_unused_parameters', 'sync_bn', 'cfg', 'experiment', 'tracking', 'initialise',
     'distil', 'loss_schedule', 'difficulty', 'augmentation_views'))
 HOOK_NAMES = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed', 'runtime_info', 'visualization',

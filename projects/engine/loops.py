@@ -26,7 +26,7 @@ class _ResumableLoop:
 
     def __init__(self, runner: Any, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
         super().__init__(runner, dataloader, *args, **kwargs)
-        self.dataloader = seeded(self.dataloader, runner.seed)
+        self.dataloader = seeded(self.dataloader, runner.seed, runner.cfg.get('augmentation_views'))
         self.validated = -1  # the last iteration whose validation is done
 
     def at_a_step(self) -> bool:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from projects.engine.errors import UserError
+from projects.engine.trained_network import trained_network
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 KEYS = {'backbone_lr_mult', 'layer_decay', 'no_decay'}
@@ -45,9 +46,8 @@ class ParameterGroups:
             raise UserError('optim_wrapper.optimizer.lr: expected a learning rate, found none')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Return the optimizer wrapper for a model (wrapped for distribution or not)."""
-        model = getattr(model, 'module', model)
-        optimizer = OPTIMIZERS.build(dict(self.optimizer, params=self.groups(model)))
+        """Return the optimizer wrapper for a model (wrapped for distribution or a distillation, or not)."""
+        optimizer = OPTIMIZERS.build(dict(self.optimizer, params=self.groups(trained_network(model))))
         return OPTIM_WRAPPERS.build(dict(self.wrapper, optimizer=optimizer))
 
     def groups(self, model: nn.Module) -> list[dict[str, Any]]:

@@ -56,6 +56,10 @@ class TerraceRunner(Runner):
         """What the ranks decide together. Collective at the first use."""
         return Agreement()
 
+    @cached_property
+    def _config_text(self) -> str:
+        return self.cfg.pretty_text  # a second each time: MMEngine formats it
+
     def get_hooks_info(self) -> str:
         """Return the hooks in their order on one line; MMEngine's table fills a screen."""
         return ', '.join(type(hook).__name__ for hook in self.hooks)
@@ -271,7 +275,7 @@ class TerraceRunner(Runner):
 
     def _checkpoint(self, ranks: list, save_optimizer: bool, save_param_scheduler: bool, meta: dict) -> dict:
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        meta.update(cfg=self.cfg.pretty_text, seed=self.seed, experiment_name=self.experiment_name,
+        meta.update(cfg=self._config_text, seed=self.seed, experiment_name=self.experiment_name,
                     time=time.strftime('%Y%m%d_%H%M%S', time.localtime()), mmengine_version=mmengine.__version__)
         if hasattr(self.train_dataloader.dataset, 'metainfo'):
             meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
@@ -333,5 +337,5 @@ def build_runner(config: Config, work_dir: str | Path, launcher: str = 'none', a
         hooks.append(dict(config.initialise, type='InitialiseHook'))
     config.custom_hooks = hooks
     if config.get('distil'):  # checkpoints hold the student alone, under its own keys
-        config.model = dict(config.distil, student=config.model)
+        config.model = dict(config.distil, student=config.model, classes=(config_metainfo(config) or {}).get('classes'))
     return TerraceRunner.from_cfg(config)

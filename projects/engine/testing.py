@@ -1,7 +1,10 @@
 """Test one checkpoint: what ``tools/test.py`` does."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from mmengine.config import Config
 
 from projects.engine.config import load_config
 from projects.engine.distributed import leaving_together
@@ -10,16 +13,17 @@ from projects.engine.runner import build_runner
 from projects.engine.training import default_work_dir
 
 
-def test(config: str | Path, checkpoint: str | Path, *, work_dir: str | Path | None = None, tta: bool = False,
-         out: str | Path | None = None, show_dir: str | Path | None = None, amp: bool = False,
-         cfg_options: dict[str, Any] | None = None, launcher: str = 'none') -> dict[str, float]:
+def test(config: str | Path, checkpoint: str | Path, *, work_dir: str | Path | None = None,
+         wrap: Callable[[Config], None] | None = None, out: str | Path | None = None,
+         show_dir: str | Path | None = None, amp: bool = False, cfg_options: dict[str, Any] | None = None,
+         launcher: str = 'none') -> dict[str, float]:
     """Score a checkpoint on the config's test split.
 
     Args:
         config: Path of a Python config.
         checkpoint: Weights; loaded strictly, class order compared.
         work_dir: Where logs and tables go; default ``work_dirs/<config name>``.
-        tta: Test-time views: the config's ``tta_pipeline`` and ``tta_model``.
+        wrap: Called with the config of the test; may put ``config.model`` into another model, as an ensemble does.
         out: Write the predicted masks into this folder, as palette PNGs named by sample.
         show_dir: Write pictures (image, truth, prediction, error) into this folder.
         amp: Autocast for the forward passes.
@@ -46,11 +50,8 @@ def test(config: str | Path, checkpoint: str | Path, *, work_dir: str | Path | N
     for key in ('ema', 'early_stopping', 'distil', 'loss_schedule', 'difficulty', 'train_dataloader',
                 'train_cfg', 'optim_wrapper', 'param_scheduler', 'val_dataloader', 'val_cfg', 'val_evaluator'):
         cfg[key] = None
-    if tta:
-        if not cfg.get('tta_pipeline') or not cfg.get('tta_model'):
-            raise UserError(f'config {config}: --tta needs tta_pipeline and tta_model')
-        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-        cfg.model = dict(cfg.tta_model, module=cfg.model)
+    if wrap is not None:
+        wrap(cfg)
     if amp:
         cfg.test_cfg = dict(cfg.test_cfg or {}, fp16=True)
     with leaving_together():

@@ -97,10 +97,18 @@ def _choose_start(cfg: Config, work_dir: Path, resume: str | None) -> tuple[bool
 
 
 def _check_parents(cfg: Config) -> None:
-    for key, path in (('load_from', cfg.get('load_from')),
-                      ('initialise.checkpoint', (cfg.get('initialise') or {}).get('checkpoint'))):
-        if path and not Path(path).is_file():
-            raise UserError(f'{key} {path}: no such file')
+    """Refuse a stage without the weights that it begins with."""
+    if cfg.get('load_from') and not Path(cfg.load_from).is_file():
+        raise UserError(f'load_from {cfg.load_from}: no such file')
+    for key, name in (('initialise', 'checkpoint'), ('distil', 'teacher_checkpoint')):
+        if not cfg.get(key):
+            continue
+        path = cfg[key].get(name)
+        if not path:
+            raise UserError(f'{key}.{name}: expected another stage\'s checkpoint, found none: give --cfg-options '
+                            f'{key}.{name}=PATH, or run the chain (tools/run_stages.py)')
+        if not Path(path).is_file():
+            raise UserError(f'{key}.{name} {path}: no such file')
 
 
 @contextmanager

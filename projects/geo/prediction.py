@@ -18,7 +18,7 @@ from projects.geo.raster import IGNORE, IMAGE_SUFFIXES, check_bands, is_raster
 from projects.geo.sources import Source, open_source
 from projects.geo.vectors import HECTARE, pixel_areas, write_polygons
 from projects.geo.windows import Band, PredictWindows, check_windows, predict_bands
-from projects.geo.writers import ClassWriter, OverlayWriter, ProbabilityWriter
+from projects.geo.writers import ClassWriter, OverlayWriter, ProbabilityWriter, UncertaintyWriter
 
 GDAL_CACHE_MB = 256  # tiles being filled, and the rows shared by neighbouring windows
 
@@ -33,12 +33,16 @@ class Outputs:
         overlay: the image with half-transparent class colours, an RGBA GeoTIFF or, for a picture, an RGB PNG.
         polygons: a GeoPackage of class polygons (:func:`projects.geo.vectors.write_polygons`).
         areas: a CSV of pixels, share and hectares per class.
+        uncertainty: a GeoTIFF with the float32 bands ``entropy`` and ``disagreement``, 0..1, NaN = no data, see
+            :class:`projects.geo.writers.UncertaintyWriter`. The model must then give one plane after the
+            probabilities: the disagreement.
     """
 
     probabilities: bool = False
     overlay: bool = False
     polygons: bool = False
     areas: bool = False
+    uncertainty: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Prediction:
     Attributes:
         source: the input.
         classes: the class raster: a GeoTIFF for a GeoTIFF, a palette PNG for a picture.
-        probabilities, overlay, polygons, areas: the other files, None where not asked for.
+        probabilities, overlay, polygons, areas, uncertainty: the other files, None where not asked for.
         names: class names by index.
         pixels: pixels per class.
         hectares: hectares per class; None without CRS.
@@ -64,6 +68,7 @@ class Prediction:
     overlay: Path | None = None
     polygons: Path | None = None
     areas: Path | None = None
+    uncertainty: Path | None = None
     names: tuple[str, ...] = ()
     pixels: tuple[int, ...] = ()
     hectares: tuple[float, ...] | None = None
@@ -75,7 +80,8 @@ class Prediction:
     @property
     def files(self) -> list[Path]:
         """The files that were, or are to be, written."""
-        return [path for path in (self.classes, self.probabilities, self.overlay, self.polygons, self.areas) if path]
+        return [path for path in (self.classes, self.probabilities, self.overlay, self.polygons, self.areas,
+                                  self.uncertainty) if path]
 
 
 def find_inputs(inputs: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -128,6 +134,7 @@ def plan_outputs(
             overlay=out / f'{stem}_overlay{".tif" if raster else ".png"}' if outputs.overlay else None,
             polygons=out / f'{stem}_polygons.gpkg' if outputs.polygons else None,
             areas=out / f'{stem}_areas.csv' if outputs.areas else None,
+            uncertainty=out / f'{stem}_uncertainty.tif' if outputs.uncertainty else None,
         )
         for path in prediction.files:
             if path.resolve() in originals:
@@ -197,7 +204,8 @@ def predict_raster(
 
     Args:
         predict_windows: from ``(N, C, window, window)`` float32 0..255, C as in ``bands``, to probabilities
-            ``(N, classes, window, window)``; they are averaged where windows overlap.
+            ``(N, classes, window, window)``, with the disagreement as one plane more where ``target`` names an
+            uncertainty; they are averaged where windows overlap.
         target: source and output names, from :func:`plan_outputs`.
         classes: class names by index, at most 255.
         palette: ``(red, green, blue)`` per class.
@@ -229,6 +237,8 @@ def predict_raster(
             writers.append(ProbabilityWriter(temporary[target.probabilities], source, classes))
         if target.overlay:
             writers.append(OverlayWriter(temporary[target.overlay], source, palette))
+        if target.uncertainty:
+            writers.append(UncertaintyWriter(temporary[target.uncertainty], source))
         count = _Counter(source, len(classes))
         with write_errors(target.classes.parent):
             with ExitStack() as open_files:
@@ -237,6 +247,7 @@ def predict_raster(
                 for band in predict_bands(
                     predict_windows, source.read_band, source.height, source.width, len(classes),
                     window, overlap, batch_size, description=target.source.name,
+                    extra=1 if target.uncertainty else 0,
                 ):
                     indices = _most_likely(band)
                     count.add(band.top, indices)

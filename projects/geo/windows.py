@@ -11,7 +11,7 @@ from projects.engine.progress import progress
 GRID_STRIDE = 4  # pixels between the points at which a network decides: segmentation heads answer at a quarter size
 
 PredictWindows = Callable[[np.ndarray], np.ndarray]
-"""From ``(N, C, H, W)`` float32, 0..255, to ``(N, classes, H, W)`` scores that may be averaged (probabilities)."""
+"""From ``(N, C, H, W)`` float32, 0..255, to ``(N, classes + extra, H, W)`` scores, which may be averaged."""
 
 ReadBand = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 """From first row and number of rows to the image ``(rows, width, C)`` and its valid mask ``(rows, width)``."""
@@ -26,6 +26,7 @@ class Band:
 
     top: int
     scores: np.ndarray  # (classes, rows, width) float32
+    extra: np.ndarray  # (planes, rows, width) float32: what the model gave beside the scores
     image: np.ndarray  # (rows, width, C), as read
     valid: np.ndarray  # (rows, width) bool
 
@@ -129,6 +130,7 @@ def predict_bands(
     overlap: int = 128,
     batch_size: int = 2,
     description: str = 'predict',
+    extra: int = 0,
 ) -> Iterator[Band]:
     """Predict a raster in overlapping windows and yield it from top to bottom as blended bands of rows.
 
@@ -145,19 +147,20 @@ def predict_bands(
         overlap: pixels shared by neighbouring windows, blended by :func:`taper`.
         batch_size: windows given to the network at once.
         description: label of the progress bar.
+        extra: planes that the model gives after the scores, blended in the same way.
 
     Yields:
         Bands that together cover every row once. Scores are 0 where only skipped windows lie.
 
     Raises:
         UserError: window, overlap or batch size out of range.
-        ValueError: the model returns another shape than ``(N, classes, window, window)``.
+        ValueError: the model returns another shape than ``(N, classes + extra, window, window)``.
     """
     if batch_size < 1:
         raise UserError(f'batch_size: expected at least 1, found {batch_size}')
     tops, row_weights = axis_weights(height, window, overlap)
     lefts, column_weights = axis_weights(width, window, overlap)
-    accumulator = BandAccumulator(classes, min(window, height), width)
+    accumulator = BandAccumulator(classes + extra, min(window, height), width)
     plan = [(i, j) for i in range(len(tops)) for j in range(len(lefts))]
     batch: list[tuple[int, np.ndarray]] = []
 
@@ -166,7 +169,7 @@ def predict_bands(
             return
         inputs = np.stack([pixels for _, pixels in batch])
         scores = np.asarray(predict_windows(inputs))
-        expected = (len(batch), classes, window, window)
+        expected = (len(batch), classes + extra, window, window)
         if scores.shape != expected:
             raise ValueError(f'the model returned scores of shape {scores.shape}, expected {expected}')
         for (j, _), window_scores in zip(batch, scores, strict=True):
@@ -185,7 +188,8 @@ def predict_bands(
             flush(i)
         if last:
             rows = (tops[i + 1] if i + 1 < len(tops) else height) - tops[i]
-            yield Band(tops[i], accumulator.finished(rows), image[:rows], valid[:rows])
+            finished = accumulator.finished(rows)
+            yield Band(tops[i], finished[:classes], finished[classes:], image[:rows], valid[:rows])
             accumulator.advance(rows)
 
 

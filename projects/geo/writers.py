@@ -27,6 +27,7 @@ class Writer:
     """
 
     resampling: Resampling
+    dtype = 'uint8'
 
     def __init__(self, path: Path, source: Source, channels: int, as_picture: bool, **profile) -> None:
         self.path, self.source, self.as_picture = path, source, as_picture
@@ -40,7 +41,7 @@ class Writer:
             self.array = np.zeros((self._channels, source.height, source.width), dtype=np.uint8)
             return
         profile = dict(
-            driver='GTiff', dtype='uint8', count=self._channels, height=source.height, width=source.width,
+            driver='GTiff', dtype=self.dtype, count=self._channels, height=source.height, width=source.width,
             crs=source.crs, transform=source.transform, tiled=True, blockxsize=TILE, blockysize=TILE,
             compress='deflate', bigtiff='if_safer', **self._profile,
         )
@@ -59,7 +60,7 @@ class Writer:
         """Add what is not pixels."""
 
     def put(self, top: int, pixels: np.ndarray) -> None:
-        """Write ``(channels, rows, width)`` uint8."""
+        """Write ``(channels, rows, width)`` of the writer's type."""
         rows = pixels.shape[1]
         if self._dataset is None:
             self.array[:, top:top + rows] = pixels
@@ -132,6 +133,36 @@ class ProbabilityWriter(Writer):
         for scores, plane in zip(band.scores, pixels, strict=True):
             plane[:] = np.clip(np.rint(scores * PROBABILITY_STEPS), 0, PROBABILITY_STEPS)
         pixels[:, ~band.valid] = IGNORE
+        self.put(band.top, pixels)
+
+
+class UncertaintyWriter(Writer):
+    """Two float32 bands, 0..1: entropy of the probabilities, and disagreement; not a number where no data are.
+
+    Both are shares of log(classes). The entropy is that of the blended probabilities: 0 certain, 1 uniform. The
+    disagreement is the band's first extra plane: the mutual information of the class and the network that was asked
+    (of a single network: the view), 0 where all give the same probabilities.
+    """
+
+    resampling = Resampling.average
+    dtype = 'float32'
+
+    def __init__(self, path: Path, source: Source) -> None:
+        super().__init__(path, source, 2, as_picture=False, nodata=np.nan, interleave='band', predictor=3)
+
+    def describe(self, dataset: rasterio.io.DatasetWriter) -> None:
+        for index, name in enumerate(('entropy', 'disagreement'), start=1):
+            dataset.set_band_description(index, name)
+        dataset.update_tags(UNIT='share of log(classes), 0..1, NaN = no data')
+
+    def write(self, band: Band, indices: np.ndarray) -> None:
+        pixels = np.zeros((2, *indices.shape), dtype=np.float32)
+        for probability in band.scores:
+            pixels[0] -= probability * np.log(np.maximum(probability, np.finfo(np.float32).tiny))
+        pixels[0] /= np.log(max(2, len(band.scores)))
+        pixels[1] = band.extra[0]
+        np.clip(pixels, 0, 1, out=pixels)
+        pixels[:, ~band.valid] = np.nan
         self.put(band.top, pixels)
 
 

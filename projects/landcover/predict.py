@@ -1,6 +1,7 @@
 """Predict land cover: from a config, a checkpoint and images or GeoTIFFs of any size to class rasters."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 
 from projects.engine.errors import UserError
 from projects.geo.prediction import Outputs, Prediction, find_inputs, plan_outputs, predict_files
+from projects.multiscale.ensemble_options import EnsembleOptions, resolve_ensemble
 
 WINDOW, OVERLAP = 512, 128  # for a config whose test_cfg names no sliding window
+NO_ENSEMBLE = EnsembleOptions()
+ONE_VIEW = {'scales': (1.0,), 'flips': ('none',)}
 
 
 def predict(
@@ -29,6 +33,8 @@ def predict(
     overlay: bool = False,
     polygons: bool = False,
     areas: bool = False,
+    uncertainty: bool = False,
+    ensemble: EnsembleOptions = NO_ENSEMBLE,
     overwrite: bool = False,
     cfg_options: dict[str, Any] | None = None,
     on_result: Callable[[Prediction], None] | None = None,
@@ -53,7 +59,9 @@ def predict(
         batch_size: windows given to the network at once.
         device: default CUDA where it works, else the CPU.
         amp: autocast to bfloat16. Default: float32, as in a test, whatever the config trains with.
-        probabilities, overlay, polygons, areas: what to write beside the classes.
+        probabilities, overlay, polygons, areas, uncertainty: what to write beside the classes.
+        ensemble: further networks and test-time views; each window is put through all of them. Default: one network,
+            one view.
         overwrite: replace existing outputs; without it they are an error. Inputs are never replaced.
         cfg_options: dotted paths and their values.
         on_result: called with each :class:`Prediction` as it is finished.
@@ -66,26 +74,33 @@ def predict(
         UserError: wrong options, config or checkpoint, nothing to predict, outputs in the way, or a failing input
             when it is the only one.
     """
-    outputs = Outputs(probabilities, overlay, polygons, areas)
+    outputs = Outputs(probabilities, overlay, polygons, areas, uncertainty)
     plan_outputs(find_inputs(inputs), out, outputs, overwrite)  # a mistake shows before the model is loaded
     from projects.engine.inference import load_model
 
     model, cfg = load_model(config, checkpoint, device=device, cfg_options=cfg_options)
-    device_type = next(model.parameters()).device.type
-    if cfg.get('precision', {}).get(device_type, {}).get('channels_last', False):
-        model.to(memory_format=torch.channels_last)
+    where = next(model.parameters()).device
+    channels_last = bool(cfg.get('precision', {}).get(where.type, {}).get('channels_last', False))
+    resolved = resolve_ensemble(ensemble, cfg, checkpoint) if ensemble.wanted else None
+    views = dict(ONE_VIEW) if resolved is None else {
+        key: value for key, value in resolved.settings.items() if key != 'type'} | {'members': resolved.members}
+    windows = WindowModel(model, amp, uncertainty, **{'channels_last': channels_last, **views})
+    notes = () if resolved is None else resolved.notes
+    checkpoints = (Path(checkpoint),) if resolved is None else resolved.checkpoints
     window, overlap = window_of(cfg, window, overlap)
     reader = reader_of(cfg)
     meta = model.dataset_meta
     classes = tuple(meta['classes'])
     tags = {'TAXONOMY': str(meta.get('taxonomy', '')), 'TAXONOMY_HASH': str(meta.get('taxonomy_hash', '')),
-            'CHECKPOINT': Path(checkpoint).name}
+            'CHECKPOINT': ', '.join(path.name for path in checkpoints)}
     results = []
     for result in predict_files(
-        WindowModel(model, amp), inputs, out, outputs, overwrite, classes=classes,
+        windows, inputs, out, outputs, overwrite, classes=classes,
         palette=palette_of(meta, len(classes)), window=window, overlap=overlap, batch_size=batch_size,
         tags={key: value for key, value in tags.items() if value}, **reader,
     ):
+        result = replace(result, warnings=(*notes, *result.warnings, *windows.warnings()))
+        notes = ()  # once is enough
         results.append(result)
         if on_result is not None:
             on_result(result)
@@ -93,38 +108,45 @@ def predict(
 
 
 class WindowModel:
-    """A segmentor as a function from windows to probabilities.
+    """A segmentor, or an ensemble of views and segmentors, as a function from windows to probabilities.
 
     Args:
-        model: an mmseg `EncoderDecoder` in eval mode, on its device.
+        model: an mmseg segmentor in eval mode, on its device.
         amp: run it under bfloat16 autocast.
+        disagreement: also give the disagreement of the networks, as one plane after the probabilities.
+        views: arguments of :class:`projects.multiscale.ensemble.EnsembleTTA`. Default: one network, one view.
     """
 
-    def __init__(self, model: nn.Module, amp: bool = False) -> None:
-        self.model, self.amp = model, amp
+    def __init__(self, model: nn.Module, amp: bool = False, disagreement: bool = False, **views: Any) -> None:
+        from projects.multiscale.ensemble import EnsembleTTA
+
         self.device = next(model.parameters()).device
+        self.ensemble = EnsembleTTA(model, **(views or ONE_VIEW)).to(self.device).eval()
+        self.amp, self.disagreement = amp, disagreement
 
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         """From ``(N, C, H, W)`` float32, 0..255, RGB, to ``(N, classes, H, W)`` float32 probabilities."""
-        from mmseg.structures import SegDataSample
-
-        height, width = windows.shape[-2:]
-        data = {'inputs': list(torch.from_numpy(windows)), 'data_samples': [SegDataSample() for _ in windows]}
-        inputs = self.model.data_preprocessor(data, False)['inputs']  # normalised; padded right and below, if at all
-        size = tuple(inputs.shape[-2:])
-        metas = [dict(img_shape=size, pad_shape=size, ori_shape=size)] * len(inputs)
+        images = torch.from_numpy(windows).to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            logits = self.model.encode_decode(inputs, metas)
-        return to_probabilities(logits[..., :height, :width].float()).cpu().numpy()
+            probabilities, spread = self.ensemble.merge_views(images, whole=True, disagreement=self.disagreement)
+        if spread is not None:
+            probabilities = torch.cat([probabilities, spread[:, None]], dim=1)
+        return probabilities.cpu().numpy()
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what to say about the windows since the last call."""
+        from projects.multiscale.agreement import agreement_note
+
+        note = agreement_note(*self.ensemble.take_agreement(), len(self.ensemble.members))
+        return (note,) if note else ()
 
 
 def to_probabilities(logits: Tensor) -> Tensor:
     """From logits ``(N, C, H, W)`` to probabilities; one channel of a binary head becomes two."""
-    if logits.shape[1] > 1:
-        return logits.softmax(dim=1)
-    positive = logits.sigmoid()
-    return torch.cat([1 - positive, positive], dim=1)
+    from projects.multiscale.ensemble import class_logits
+
+    return class_logits(logits).softmax(dim=1)
 
 
 def window_of(cfg: Any, window: int | None = None, overlap: int | None = None) -> tuple[int, int]:

@@ -215,6 +215,13 @@ TAXONOMIES: dict[str, Taxonomy] = {
             file_values=(1, 2, 3, 4, 5, 6),
             no_data=(0, 15),
         ),
+        # What DroneDeploy, LoveDA and Chesapeake all know; everything else is ignored.
+        Taxonomy(
+            'cover4',
+            ('vegetation', 'water', 'building', 'ground'),
+            ((60, 180, 75), (0, 130, 200), (230, 25, 75), (210, 200, 180)),
+            background=None,
+        ),
         Taxonomy(
             'village',
             tuple(sorted(SCENE_OBJECTS, key=SCENE_OBJECTS.__getitem__)),
@@ -374,6 +381,43 @@ REMAPS: dict[tuple[str, str, str], Remap] = {
         'openearthmap',
         'landcover6',
         {_OEM[old]: _SIX[new] for old, new in {0: 0, 1: 2, 2: 2, 3: 4, 4: 4, 5: 1, 6: 0, 7: 2, 8: 4}.items()},
+    ),
+    ('dronedeploy', 'cover4', 'by_name'): _remap(
+        'dronedeploy',
+        'cover4',
+        {
+            'building': 'building',
+            'clutter': None,
+            'vegetation': 'vegetation',
+            'water': 'water',
+            'ground': 'ground',
+            'car': None,
+        },
+    ),
+    ('loveda', 'cover4', 'by_name'): _remap(
+        'loveda',
+        'cover4',
+        {
+            'background': None,
+            'building': 'building',
+            'road': 'ground',
+            'water': 'water',
+            'barren': 'ground',
+            'forest': 'vegetation',
+            'agriculture': 'vegetation',
+        },
+    ),
+    ('chesapeake', 'cover4', 'by_name'): _remap(
+        'chesapeake',
+        'cover4',
+        {
+            'water': 'water',
+            'tree canopy': 'vegetation',
+            'low vegetation': 'vegetation',
+            'barren': 'ground',
+            'impervious other': None,
+            'impervious road': 'ground',
+        },
     ),
     ('village', 'landcover6', 'by_name'): _remap(
         'village',

@@ -1,3 +1,3 @@
 """Registers the multi-scale types; configs name this module in ``custom_imports``."""
 
-from projects.multiscale import test_time  # noqa: F401
+from projects.multiscale import agreement, ensemble  # noqa: F401

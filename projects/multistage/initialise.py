@@ -19,6 +19,7 @@ from projects.engine.checkpoints import KeyReport, check_classes, compare_keys, 
 from projects.engine.config import nearest
 from projects.engine.consistency import config_metainfo
 from projects.engine.errors import UserError
+from projects.engine.trained_network import trained_network
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def initialise(model: nn.Module, checkpoint: str | Path, *, min_matched: float =
                 raise UserError(f'initialise.{key}: no key of the model begins with {prefix!r}{nearest(prefix, known)}')
     read = read_checkpoint(checkpoint)
     anew = tuple(name for name in own if _below(name, tuple(new)))
-    _check_classes(read['meta'].get('dataset_meta'), dataset_meta, classes, _outputs_are_new(model, anew), checkpoint)
+    _check_classes(read['meta'].get('dataset_meta'), dataset_meta, classes,
+                   _outputs_are_new(trained_network(model), anew), checkpoint)
     state_dict = {key: value for key, value in _renamed(read['state_dict'], rename or {}, where).items()
                   if not _below(key, tuple(new))}
     keys = compare_keys(model, state_dict)

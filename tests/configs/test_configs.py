@@ -8,9 +8,23 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mmseg.registry import HOOKS, METRICS, MODELS, TRANSFORMS
 
 from projects.engine.config import load_config
+from projects.multistage.chain.definition import read_chain
+from projects.multistage.chain.stages import TrainStage
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-RUNNABLE = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+FILES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+CHAINS = [path for path in FILES if path.stem.split('_')[0] == 'chain']
+RUNNABLE = [path for path in FILES if path not in CHAINS]
+
+
+NETWORKS = {}  # by their config: the full one takes seconds, and most stages share it
+
+
+def network(key, config):
+    if key not in NETWORKS:
+        NETWORKS.clear()
+        NETWORKS[key] = MODELS.build(config.model)
+    return NETWORKS[key]
 
 
 def name(path):
@@ -20,23 +34,39 @@ def name(path):
 @pytest.mark.parametrize('path', RUNNABLE, ids=name)
 def test_it_builds(path):
     config = load_config(path)
-    model = MODELS.build(config.model)
+    model = network(repr(config.model), config)
     assert model.decode_head.num_classes == config.num_classes
     wrapper = build_optim_wrapper(model, config.optim_wrapper)
     assert sum(len(g['params']) for g in wrapper.optimizer.param_groups) == len(list(model.parameters()))
     for scheduler in config.param_scheduler:
-        PARAM_SCHEDULERS.build(dict(scheduler, optimizer=wrapper.optimizer))
-    for pipeline in (config.train_pipeline, config.test_pipeline, config.tta_pipeline):
+        length = {'epoch_length': 10} if scheduler.get('convert_to_iter_based') else {}
+        PARAM_SCHEDULERS.build(dict(scheduler, optimizer=wrapper.optimizer, **length))
+    for pipeline in (config.train_pipeline, config.test_pipeline):
         for transform in pipeline:
             TRANSFORMS.build(transform)
     for hook in config.default_hooks.values():
         HOOKS.build(hook)
+    for key in ('loss_schedule', 'difficulty', 'tracking'):
+        if config.get(key):
+            HOOKS.build(config[key])
     METRICS.build(config.test_evaluator)
+    assert len(MODELS.build(dict(config.tta_model, module=model)).flips) == 3
 
 
 @pytest.mark.parametrize('path', [path for path in RUNNABLE if path.parent.name == 'ablations'], ids=name)
 def test_an_ablation_says_one_change_in_ten_lines(path):
     assert len(path.read_text().splitlines()) <= 10
+
+
+@pytest.mark.parametrize('path', CHAINS, ids=name)
+def test_every_stage_of_a_chain_is_a_config_that_takes_its_options(path):
+    trainings = [stage for stage in read_chain(path).stages if isinstance(stage, TrainStage)]
+    assert len(trainings) >= 2
+    for stage in trainings:
+        parents = dict.fromkeys(stage.parents, 'some.pth')
+        config = load_config(path.parent / stage.config, {**stage.options, **parents})
+        starts = (config.get('initialise') or {}).get('checkpoint'), (config.get('distil') or {}).get('teacher_checkpoint')
+        assert [start for start in starts if start] == ['some.pth'] * len(parents), stage.name
 
 
 @pytest.mark.parametrize('base', ['ema', 'early_stopping'])

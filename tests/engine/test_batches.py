@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmseg.structures import SegDataSample
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from projects.engine.batches import SeededBatchSampler, WatchedDataset, naming_dead_workers, seeded, watched
@@ -75,6 +76,55 @@ def test_ranks_draw_differently():
     sampler = BatchSampler(InfiniteSampler(Noise(), seed=1), 2, False)
     seeds = [next(iter(SeededBatchSampler(sampler, 3, rank)))[0].seed for rank in (0, 1)]
     assert seeds == [(3, 0, 0, 0), (3, 1, 0, 0)]
+
+
+class Packed(Noise):
+    """Samples as a pipeline packs them."""
+
+    def __getitem__(self, index):
+        return {'inputs': super().__getitem__(index), 'data_samples': SegDataSample()}
+
+
+def views_of(batches):
+    """Return what each (sample, augmentation seed) looked like, every time."""
+    found = {}
+    for batch in batches:
+        for item in batch:
+            found.setdefault(item['data_samples'].augmentation_seed, []).append(item['inputs'])
+    return found
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_views_come_again_and_are_named(workers):
+    def make():
+        plain = DataLoader(Packed(), batch_size=3, sampler=InfiniteSampler(Packed(), shuffle=True, seed=5),
+                           num_workers=workers, collate_fn=list)
+        return seeded(watched(plain), seed=7, views=2)
+
+    whole = take(make(), 30)
+    found = views_of(whole)
+    assert set(found) == {(7, index, view) for index in range(10) for view in range(2)}
+    assert all(looks.count(looks[0]) == len(looks) and looks[0][0] == seed[1] for seed, looks in found.items())
+    assert len({tuple(looks[0]) for looks in found.values()}) == 20  # two views of a sample differ
+    rest = take(make(), 10, start=20)  # a resume draws the same views
+    assert [[item['data_samples'].augmentation_seed for item in batch] for batch in rest] == [
+        [item['data_samples'].augmentation_seed for item in batch] for batch in whole[20:]]
+    assert views_of(rest) == views_of(whole[20:])
+
+
+def test_without_views_nothing_is_noted_and_nothing_changes():
+    plain = DataLoader(Packed(), batch_size=3, sampler=InfiniteSampler(Packed(), shuffle=True, seed=5), collate_fn=list)
+    item = take(seeded(watched(plain), seed=7), 1)[0][0]
+    assert 'augmentation_seed' not in item['data_samples']
+    assert item['inputs'] == take(loader(), 1)[0][0]
+    sampler = BatchSampler(InfiniteSampler(Noise(), seed=1), 2, False)
+    assert next(iter(SeededBatchSampler(sampler, 3)))[1][1:] == ((3, 0, 0, 1), False)
+
+
+@pytest.mark.parametrize('views', [0, -1, 1.5, 'many'])
+def test_views_are_counted(views):
+    with pytest.raises(UserError, match='augmentation_views: expected None or a whole number of at least 1'):
+        SeededBatchSampler(BatchSampler(InfiniteSampler(Noise(), seed=1), 2, False), 3, views=views)
 
 
 def test_the_wrapped_data_set_is_still_itself():

@@ -26,20 +26,8 @@ test_pipeline = [
     dict(type='LoadIndexMask'),
     dict(type='PackSegInputs', meta_keys=('sample_id', 'img_path', 'seg_map_path', 'ori_shape', 'img_shape')),
 ]
-tta_pipeline = [
-    dict(type='LoadRasterImage', bands='${bands}', value_range='${value_range}'),
-    dict(type='TestTimeAug', transforms=[
-        [dict(type='Resize', scale_factor=scale, keep_ratio=True) for scale in (0.75, 1.0, 1.25)],
-        [dict(type='RandomFlip', prob=0.0, direction='horizontal'),
-         dict(type='RandomFlip', prob=1.0, direction='horizontal'),
-         dict(type='RandomFlip', prob=1.0, direction='vertical')],
-        [dict(type='LoadIndexMask')],  # after the views: the truth keeps its size
-        [dict(type='PackSegInputs', meta_keys=(
-            'sample_id', 'img_path', 'seg_map_path', 'ori_shape', 'img_shape', 'pad_shape', 'scale_factor', 'flip',
-            'flip_direction'))],
-    ]),
-]
-tta_model = dict(type='MergedViewsTTA', merge='prob')
+# Test-time views (--tta): each network at each scale and flip, the seeds' nine.
+tta_model = dict(type='EnsembleTTA', scales=(0.75, 1.0, 1.25), flips=('none', 'horizontal', 'vertical'), merge='prob')
 
 train_dataloader = dict(
     batch_size='${batch_size}', num_workers='${num_workers}', persistent_workers=True, drop_last=True,

@@ -100,8 +100,11 @@ class Sweeper:
     def check(self) -> None:
         """Build the config with every value that is listed: a misspelt path or a wrong value costs no trial.
 
-        Of a range, whose values are all of one kind, the first drawn value stands for the others.
+        Of a range, whose values are all of one kind, the first drawn value stands for the others. Other programs than
+        ``tools/train.py`` check their own arguments.
         """
+        if Path(self.sweep.program).name != 'train.py':
+            return
         config = next((self.folder / part for part in self.sweep.command
                        if part.endswith('.py') and (self.folder / part).is_file()), None)
         if config is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from projects.engine.errors import UserError
+from projects.landcover.data.changes import check_settled
 from projects.landcover.data.manifest import MANIFEST_NAME, read_manifest
 from projects.landcover.taxonomy import Taxonomy, get_taxonomy, suggest
 
@@ -56,6 +57,7 @@ class Listing:
 
 def list_prepared(root: Path) -> Listing:
     """List a data set written by `tools/landcover/prepare.py`: the manifest says everything."""
+    check_settled(root)
     manifest = read_manifest(root)
     listing = Listing(taxonomy=get_taxonomy(manifest['taxonomy']))
     for item in manifest['items']:

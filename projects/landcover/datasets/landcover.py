@@ -1,6 +1,7 @@
 """The land-cover data set: any layout on disk, labels in one taxonomy."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,10 @@ from mmseg.registry import DATASETS, TRANSFORMS
 
 from projects.engine.errors import UserError
 from projects.landcover.data.layouts import Listing, list_samples
+from projects.landcover.data.ledger import original_masks
 from projects.landcover.taxonomy import LabelReader, get_remap, get_taxonomy
+
+LABELS_VERSIONS = ('current', 'original')
 
 
 @DATASETS.register_module()
@@ -37,6 +41,8 @@ class LandCoverDataset(BaseSegDataset):
             that of `taxonomy`.
         remap: Variant of the map between the two, or a dict of class names, see `taxonomy.get_remap`. Default: the
             identity where the taxonomies are equal, or the only map there is.
+        labels_version: 'current' (default), or 'original': the labels that a prepared data set came with, before
+            `tools/landcover/correct.py` replaced any.
         mask_band: Band of GeoTIFF masks of several bands that holds the labels, from 1.
         group_regex: Regular expression that finds the group in the image's stem.
         test_mode: Images without a mask are in order.
@@ -57,6 +63,7 @@ class LandCoverDataset(BaseSegDataset):
         remap: str | Mapping[str, Any] | None = None,
         group_regex: str | None = None,
         mask_band: int | None = None,
+        labels_version: str = 'current',
         test_mode: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -64,7 +71,12 @@ class LandCoverDataset(BaseSegDataset):
         self.layout = layout
         self.group_regex = group_regex
         self.taxonomy = get_taxonomy(taxonomy)
-        self._listing: Listing | None = list_samples(data_root, layout, split, group_regex)
+        if labels_version not in LABELS_VERSIONS:
+            raise UserError(f'labels_version: expected one of {LABELS_VERSIONS}, found {labels_version!r}')
+        if labels_version == 'original' and layout != 'prepared':
+            raise UserError(f'labels_version="original": only prepared data have a ledger, found layout {layout!r}')
+        self.labels_version = labels_version
+        self._listing: Listing | None = self._list(data_root)
         source = get_taxonomy(source_taxonomy or self._listing.taxonomy or self.taxonomy)
         self.labels = LabelReader(source, get_remap(source, self.taxonomy, remap), mask_band)
         super().__init__(
@@ -92,7 +104,7 @@ class LandCoverDataset(BaseSegDataset):
 
     def load_data_list(self) -> list[dict]:
         """Return one data info a sample, sorted by id."""
-        listing = self._listing or list_samples(self.data_root, self.layout, self.split, self.group_regex)
+        listing = self._listing or self._list(self.data_root)
         self._listing = None  # the paths are kept once, serialised
         problems = list(listing.problems)
         if not self.test_mode:
@@ -119,6 +131,13 @@ class LandCoverDataset(BaseSegDataset):
         info['labels'] = self.labels
         info['is_prepared'] = self.layout == 'prepared'
         return info
+
+    def _list(self, data_root: str) -> Listing:
+        listing = list_samples(data_root, self.layout, self.split, self.group_regex)
+        if self.labels_version == 'original':
+            masks = original_masks(data_root)
+            listing.samples = [replace(s, mask=masks[s.id]) if s.id in masks else s for s in listing.samples]
+        return listing
 
     def _draw(self, position: int) -> dict:
         """Return the results of a random sample after the first `position` transforms of the pipeline."""

@@ -19,6 +19,10 @@ def reflect_pad(x: Tensor, right: int, bottom: int) -> Tensor:
     Returns:
         Map of shape (N, C, H + bottom, W + right).
     """
+    if torch.onnx.is_in_onnx_export():  # any branch below would hold for the traced size only
+        height, width = x.shape[-2:]
+        return x.index_select(-2, _reflected(height, bottom, x.device)).index_select(
+            -1, _reflected(width, right, x.device))
     if right == 0 and bottom == 0:
         return x
     height, width = x.shape[-2:]
@@ -33,6 +37,6 @@ def reflect_pad(x: Tensor, right: int, bottom: int) -> Tensor:
 
 def _reflected(size: int, extra: int, device: torch.device) -> Tensor:
     """Return the source index of each of ``size + extra`` positions along one side."""
-    period = max(2 * (size - 1), 1)
+    period = 2 * (size - 1) + (size == 1) * 1
     position = torch.arange(size + extra, device=device) % period
     return torch.minimum(position, period - position)

@@ -1,6 +1,7 @@
 """One stage's process: started in a session of its own, watched, asked to save and leave, found again after a kill."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ class Ended:
 
     code: int  # negative: the signal
     seconds: float
+    cpu_seconds: float  # of the process and all that it has waited for
     asked: str | None  # the signal that asked it to leave
 
 
@@ -42,7 +44,7 @@ def run_process(command: Sequence[str], log: Path, folder: Path, asked: Callable
         poll: Seconds between two looks.
         show: Takes the log's last line whenever it has changed.
     """
-    start = time.monotonic()
+    start, spent = time.monotonic(), _cpu_of_children()
     environment = {**os.environ, MARK: str(folder), 'PYTHON': os.environ.get('PYTHON', sys.executable),
                    'PYTHONUNBUFFERED': '1'}
     told: str | None = None
@@ -69,7 +71,12 @@ def run_process(command: Sequence[str], log: Path, folder: Path, asked: Callable
             if show and (last := last_line(log, whole=False)) != line:
                 line = last
                 show(line)
-    return Ended(process.returncode, time.monotonic() - start, told or asked())
+    return Ended(process.returncode, time.monotonic() - start, _cpu_of_children() - spent, told or asked())
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def ask(process: int, number: int, group: bool) -> None:

@@ -324,8 +324,9 @@ class ChainRunner:
         before = self.state.get(name) if decision.action == 'resume' else None
         entry = {'status': 'running', 'fingerprint': decision.fingerprint.record(),
                  'started': (before or {}).get('started') or _now(), 'ended': None,
-                 'seconds': (before or {}).get('seconds', 0.0), 'starts': (before or {}).get('starts', 0) + 1,
-                 'reason': None, 'process': None, 'host': socket.gethostname(), 'command': command,
+                 'seconds': (before or {}).get('seconds', 0.0),
+                 'cpu_seconds': (before or {}).get('cpu_seconds', 0.0),
+                 'starts': (before or {}).get('starts', 0) + 1, 'reason': None, 'process': None, 'host': socket.gethostname(), 'command': command,
                  'result': None, 'gate': None}
         if decision.accepted:
             entry['accepted'] = [{'what': list(decision.accepted), 'when': _now()}]
@@ -340,7 +341,8 @@ class ChainRunner:
         self._fingerprints.clear()  # files may be others by now
         if show:
             show('')
-        entry.update(ended=_now(), seconds=round(entry['seconds'] + ended.seconds, 1))
+        entry.update(ended=_now(), seconds=round(entry['seconds'] + ended.seconds, 1),
+                     cpu_seconds=round(entry['cpu_seconds'] + ended.cpu_seconds, 1))
         return self._close(stage, entry, ended, decision.fingerprint)
 
     def _close(self, stage: TrainStage | ToolStage, entry: dict[str, Any], ended: Ended,

@@ -21,7 +21,7 @@ class ChainState:
     """The entries of all stages.
 
     An entry holds ``status`` (one of :data:`STATUSES`), ``fingerprint`` (what it was begun with), ``started``,
-    ``ended``, ``seconds``, ``starts``, ``reason``, ``process``, ``host``, ``result`` and ``gate``.
+    ``ended``, ``seconds``, ``cpu_seconds``, ``starts``, ``reason``, ``process``, ``host``, ``result`` and ``gate``.
 
     Args:
         work_dir: The chain's directory; nothing is made in it before something is written.

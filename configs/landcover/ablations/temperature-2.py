@@ -1,0 +1,3 @@
+# Temperature 2.
+_base_ = '../ftunetformer_s2-finetune-kd_25e_landcover6-512.py'
+temperature = 2.0

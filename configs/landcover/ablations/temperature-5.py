@@ -1,0 +1,3 @@
+# Temperature 5.
+_base_ = '../ftunetformer_s2-finetune-kd_25e_landcover6-512.py'
+temperature = 5.0

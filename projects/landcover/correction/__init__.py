@@ -1,0 +1,1 @@
+"""Label correction: candidates from several models, decisions of a person, a ledger of what was replaced."""

@@ -1,0 +1,126 @@
+"""When a loss is switched on, off, or weighed differently: the one owner of that, on the runner's own clock."""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop
+from mmseg.registry import HOOKS
+from torch import nn
+
+from projects.engine.config import nearest
+from projects.engine.errors import UserError
+
+
+@HOOKS.register_module()
+class StageWarmupHook(Hook):
+    """Set loss weights by the runner's epoch or iteration; the top-level key ``loss_schedule`` of a config makes it.
+
+    Before each iteration a weight has the value of the last point that has come. The runner's counters are asked and
+    nothing is counted here, so that a resumed run has the right values at its first iteration.
+
+    Args:
+        weights: Attribute paths from the model, and points (when, value): ascending, the first at 0. For example
+            ``kd_weight=[(0, 0.0), (5, 0.7)]``: off in epochs 0..4, on from epoch 5 (the sixth);
+            ``{'decode_head.loss_decode.1.loss_weight': …}`` for a loss of an ordinary segmentor.
+        by_epoch: Points count epochs, else iterations; an iteration-based run counts iterations only.
+        ramp: So many epochs (iterations) lie between the value before a point and its own, in equal steps: the first
+            step is taken at the point. Default 0, at once.
+    """
+
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self, weights: Mapping[str, Sequence[Sequence[float]]], by_epoch: bool = True, ramp: int = 0) -> None:
+        if not weights:
+            raise UserError('loss_schedule.weights: expected at least one path, found none')
+        if ramp < 0:
+            raise UserError(f'loss_schedule.ramp: expected at least 0, found {ramp}')
+        self.by_epoch, self.ramp = bool(by_epoch), int(ramp)
+        self.points = {path: _points(path, points, self.ramp) for path, points in weights.items()}
+        self._places: dict[str, tuple[Any, str]] = {}
+        self._set: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+
+    def value(self, path: str, when: int) -> float:
+        """Return a weight in epoch (iteration) ``when``, counted from 0."""
+        times, values = self.points[path]
+        index = bisect_right(times, when) - 1
+        if not index or when >= times[index] + self.ramp:
+            return values[index]
+        share = (when - times[index] + 1) / (self.ramp + 1)
+        return values[index - 1] + share * (values[index] - values[index - 1])
+
+    def before_train(self, runner: Any) -> None:
+        """Find the weights, before anything is trained."""
+        counts_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        if self.by_epoch and not counts_epochs:
+            raise UserError('loss_schedule.by_epoch: expected False, this run counts iterations (train_cfg.by_epoch): '
+                            'its epoch never advances')
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._places = {path: _find(model, path) for path in self.points}
+        self._set, self._told = {}, {}
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Set what has changed."""
+        when = runner.epoch if self.by_epoch else runner.iter
+        changed = []
+        for path, (owner, name) in self._places.items():
+            value = self.value(path, when)
+            if self._set.get(path) != value:
+                setattr(owner, name, value)
+                self._set[path] = value
+            times, values = self.points[path]
+            target = values[bisect_right(times, when) - 1]
+            if self._told.get(path) != target:
+                self._told[path] = target
+                changed.append(f'{path} {target:g}')
+        if changed:
+            unit = 'epoch' if self.by_epoch else 'iteration'
+            over = f' (over {self.ramp} more)' if self.ramp and when else ''
+            print_log(f'loss weights from {unit} {when + 1} on{over}: {", ".join(changed)}', 'current')
+
+
+def _points(path: str, points: Sequence[Sequence[float]], ramp: int) -> tuple[list[int], list[float]]:
+    where = f'loss_schedule.weights.{path}'
+    try:
+        pairs = [(int(when), float(value)) for when, value in points]
+        whole = all(int(when) == when for when, _ in points)
+    except (TypeError, ValueError) as error:
+        raise UserError(f'{where}: expected pairs (when, value), found {points!r}') from error
+    times = [when for when, _ in pairs]
+    if not pairs or not whole or times[0] != 0 or any(a >= b for a, b in zip(times, times[1:])):
+        raise UserError(f'{where}: expected whole, ascending times that begin at 0, found '
+                        f'{[when for when, _ in points]}')
+    if any(b - a <= ramp for a, b in zip(times[1:], times[2:])):
+        raise UserError(f'{where}: expected points more than ramp={ramp} apart, found {times}')
+    return times, [value for _, value in pairs]
+
+
+def _find(model: nn.Module, path: str) -> tuple[Any, str]:
+    """Return the object that holds the weight of a path, and the attribute's name."""
+    *way, last = path.split('.')
+    here, done = model, 'the model'
+    for name in way:
+        if isinstance(here, (list, tuple)) and name.isdigit() and int(name) < len(here):
+            here = here[int(name)]
+        elif not isinstance(here, (list, tuple)) and hasattr(here, name):
+            here = getattr(here, name)
+        else:
+            raise UserError(_unknown(path, done, name, here))
+        done = name if done == 'the model' else f'{done}.{name}'
+    value = getattr(here, last, None)
+    if value is None:
+        raise UserError(_unknown(path, done, last, here))
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UserError(f'loss_schedule.weights.{path}: expected a number, found {type(value).__name__}')
+    return here, last
+
+
+def _unknown(path: str, owner: str, name: str, here: Any) -> str:
+    if isinstance(here, (list, tuple)):
+        return f'loss_schedule.weights.{path}: {owner} is a list of {len(here)}, found index {name!r}'
+    known = [key for key in (*vars(here), *getattr(here, '_modules', ())) if not key.startswith('_')]
+    return f'loss_schedule.weights.{path}: {owner} has no {name!r}{nearest(name, known)}'
