@@ -1,4 +1,5 @@
-# The whole pipeline at full size: tools/run_stages.py configs/landcover/chain.py --set target=DIR source=DIR imagenet=FILE
+# The whole pipeline at full size:
+#   tools/run_stages.py configs/landcover/chain.py --set target=DIR source=DIR imagenet=FILE
 # baseline, a second opinion on the labels, corrections by a person, pretraining on more data, fine-tuning, distillation
 # with hard samples, ensemble. target and source are prepared data sets (tools/landcover/prepare.py), imagenet is
 # swin_base_patch4_window7_224.pth of the official Swin release.

@@ -105,7 +105,7 @@ def _check_parents(cfg: Config) -> None:
             continue
         path = cfg[key].get(name)
         if not path:
-            raise UserError(f'{key}.{name}: expected another stage\'s checkpoint, found none: give --cfg-options '
+            raise UserError(f'{key}.{name}: expected the checkpoint of another stage, found none: give --cfg-options '
                             f'{key}.{name}=PATH, or run the chain (tools/run_stages.py)')
         if not Path(path).is_file():
             raise UserError(f'{key}.{name} {path}: no such file')

@@ -65,7 +65,8 @@ def test_every_stage_of_a_chain_is_a_config_that_takes_its_options(path):
     for stage in trainings:
         parents = dict.fromkeys(stage.parents, 'some.pth')
         config = load_config(path.parent / stage.config, {**stage.options, **parents})
-        starts = (config.get('initialise') or {}).get('checkpoint'), (config.get('distil') or {}).get('teacher_checkpoint')
+        starts = [(config.get(key) or {}).get(name)
+                  for key, name in (('initialise', 'checkpoint'), ('distil', 'teacher_checkpoint'))]
         assert [start for start in starts if start] == ['some.pth'] * len(parents), stage.name
 
 

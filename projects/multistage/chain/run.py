@@ -326,7 +326,8 @@ class ChainRunner:
                  'started': (before or {}).get('started') or _now(), 'ended': None,
                  'seconds': (before or {}).get('seconds', 0.0),
                  'cpu_seconds': (before or {}).get('cpu_seconds', 0.0),
-                 'starts': (before or {}).get('starts', 0) + 1, 'reason': None, 'process': None, 'host': socket.gethostname(), 'command': command,
+                 'starts': (before or {}).get('starts', 0) + 1, 'reason': None, 'process': None,
+                 'host': socket.gethostname(), 'command': command,
                  'result': None, 'gate': None}
         if decision.accepted:
             entry['accepted'] = [{'what': list(decision.accepted), 'when': _now()}]
