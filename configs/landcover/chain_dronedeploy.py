@@ -7,19 +7,20 @@ inputs = dict(_delete_=True, target='data/dronedeploy-cover4', source='data/love
 recipe = dict(
     finetune='ftunetformer-tiny_s2-finetune_dronedeploy-cover4-192.py',
     distil='ftunetformer-tiny_s3-distil_dronedeploy-cover4-192.py')
+on_target = dict(_delete_=True, data_root='{inputs.target}')  # the budget is the configs' own
 hard = {'data_root': '{inputs.target}', 'hard_samples_file': '{difficulty.dir}/difficulty.json'}
 from_finetune = {'initialise.checkpoint': 'finetune', 'distil.teacher_checkpoint': 'finetune'}
 stages = dict(
-    baseline=dict(config='ftunetformer-tiny_s0-baseline_dronedeploy-cover4-192.py'),
+    baseline=dict(config='ftunetformer-tiny_s0-baseline_dronedeploy-cover4-192.py', options=on_target),
     combine=dict(command=[
         'tools/landcover/combine.py', '{inputs.target}', '{inputs.source}', '{inputs.source_2}',
         '--names', 'target', 'loveda', 'chesapeake', '--out', '{dir}/data']),
     filter=None,
     pretrain=dict(
         config='ftunetformer-tiny_s1-pretrain_dronedeploy-cover4-192.py', note='combined',
-        options=dict(data_root='{combine.dir}/data')),
-    finetune=dict(config=recipe['finetune']),
-    distil=dict(config=recipe['distil']),
+        options=dict(_delete_=True, data_root='{combine.dir}/data')),
+    finetune=dict(config=recipe['finetune'], options=on_target),
+    distil=dict(config=recipe['distil'], options=dict(_delete_=True, **hard)),
     distil_no_kd=dict(
         type='TrainStage', config=recipe['distil'], note='hard samples alone', gate=dict(parent='finetune'),
         options={**hard, 'distil': None, 'loss_schedule': None}, parents={'initialise.checkpoint': 'finetune'}),

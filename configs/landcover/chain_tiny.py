@@ -3,10 +3,11 @@
 _base_ = './chain.py'
 name = 'ftunetformer-tiny_village-256'
 inputs = dict(_delete_=True, target='data/village', source='data/village_source')
+budget = {'train_cfg.max_iters': 240, 'train_cfg.val_interval': 80}  # of every training
 stages = dict(
     baseline=dict(
         config='ftunetformer-tiny_s0-baseline_village-256.py',
-        options=dict(_delete_=True, data_root='{inputs.target}')),
+        options=dict(_delete_=True, data_root='{inputs.target}', **budget)),
     second=None,
     candidates=None,
     review=None,
@@ -16,14 +17,15 @@ stages = dict(
         '--out', '{dir}/data']),
     pretrain=dict(
         config='ftunetformer-tiny_s1-pretrain_village-256.py',
-        options=dict(_delete_=True, data_root='{filter.dir}/data')),
+        options=dict(_delete_=True, data_root='{filter.dir}/data', **budget)),
     finetune=dict(
         config='ftunetformer-tiny_s2-finetune_village-256.py', note='target alone',
-        options=dict(data_root='{inputs.target}')),
+        options=dict(data_root='{inputs.target}', **budget)),
     difficulty=dict(command=[
         'tools/landcover/score_samples.py', '{finetune.config}', '{finetune.best}', '--out', '{dir}/difficulty.json',
         '--cfg-options', 'data_root={inputs.target}']),
-    distil=dict(config='ftunetformer-tiny_s3-distil_village-256.py', options=dict(data_root='{inputs.target}')),
+    distil=dict(
+        config='ftunetformer-tiny_s3-distil_village-256.py', options=dict(data_root='{inputs.target}', **budget)),
     fit=dict(command=[
         'tools/fit_ensemble.py', '{finetune.config}', '{baseline.best}', '--also', '{distil.best}',
         '--out', '{dir}/ensemble.json', '--cfg-options', 'data_root={inputs.target}']),

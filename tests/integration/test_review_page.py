@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from projects.landcover.data.candidates import read_candidates
 from projects.landcover.data.decisions import read_decisions, read_rows
-from projects.landcover.review.candidates import read_candidates
 from projects.landcover.review.session import Session
 from projects.landcover.review.testing import make_candidates
 
@@ -169,10 +169,13 @@ def test_ten_labels_by_keyboard_through_a_killed_server(browser: Any, repository
     with serving(repository, folder) as server:
         person = Reviewer(context)
         person.open(server.address, tiles[4])  # goes on where it was killed
+        assert person.page.input_value('.opacity') == '60'
+        person.page.keyboard.press('+')
         for number, key in zip(range(4, 10), ['2', 'k', '1', '2', 's', 'k']):
             person.press(key, tiles[number + 1] if number < 9 else 'done')
             expected[tiles[number]] = {'k': 'keep', 's': 'skip'}.get(key) or order[number][int(key) - 1]
             assert decided() == expected
+        assert (person.page.input_value('.opacity'), person.text('.slider output')) == ('70', '70 %')
         assert person.page.is_visible('text=Every label is decided') and person.text('.count') == '10 of 10'
         person.press('u', tiles[9])
         del expected[tiles[9]]
@@ -196,7 +199,8 @@ def test_a_label_that_has_changed_is_told_and_can_only_be_skipped(browser: Any, 
                                                                   tmp_path: Path) -> None:
     folder = make_candidates(tmp_path, items=2, letters='abc')
     context = browser.new_context(viewport={'width': 900, 'height': 700}, color_scheme='dark')
-    with serving(repository, folder) as server:
+    with serving(repository, folder, '--token') as server:
+        assert re.search(r'/\?token=[0-9a-f]{32}$', server.address)  # made here: no list of processes shows it
         person = Reviewer(context)
         (tmp_path / 'data/masks/tile_00.png').write_bytes(b'no picture')
         person.open(server.address, 'tile_00')

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,15 +50,18 @@ def make(root: Path, splits: dict[str, int], classes: int, taxonomy: str, seed: 
 def two(tmp_path) -> tuple[Path, Path]:
     """The seed's proportions at a hundredth: 23 target and 15 OpenEarthMap training images."""
     return (make(tmp_path / 'village', {'train': 23, 'val': 4, 'test': 3}, 6, 'landcover6', 1),
-            make(tmp_path / 'oem', {'train': 15, 'val': 5}, 9, 'openearthmap', 2))
+            make(tmp_path / 'oem', {'train': 15, 'val': 5, 'test': 2}, 9, 'openearthmap', 2))
 
 
 def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob('*')) if p.is_file()}
 
 
-def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(TOOL), *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
+@pytest.fixture
+def run(call_tool, tmp_path, monkeypatch):
+    """Run the tool in this process and in the folder of the data sets."""
+    monkeypatch.chdir(tmp_path)
+    return partial(call_tool, 'combine.py')
 
 
 def test_shares_labels_and_links(two, tmp_path):
@@ -103,7 +107,7 @@ def test_shares_labels_and_links(two, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith('.')) == []
 
 
-def test_a_third_taxonomy_splits_kept_and_images_copied(two, tmp_path):
+def test_a_third_taxonomy_splits_kept_and_images_copied(two, tmp_path, run):
     classes = {'classes': ['open', 'covered'], 'palette': [[0, 0, 0], [9, 9, 9]], 'name': 'two', 'background': None}
     (tmp_path / 'two.json').write_text(json.dumps(classes))
     six = dict.fromkeys(['Background'], None) | dict.fromkeys(
@@ -114,10 +118,10 @@ def test_a_third_taxonomy_splits_kept_and_images_copied(two, tmp_path):
     for name, names in (('six', six), ('nine', nine)):
         (tmp_path / f'{name}.json').write_text(json.dumps(names))
     done = run('village', 'oem', '--out', 'out', '--names', 'own', 'world', '--taxonomy', 'two.json', '--remap',
-               'own=six.json', 'world=nine.json', '--copy', '--source-splits', 'keep', cwd=tmp_path)
-    assert done.returncode == 0 and 'wrote 50 images to out' in done.stdout, done.stderr
+               'own=six.json', 'world=nine.json', '--copy', '--source-splits', 'keep')
+    assert done.returncode == 0 and 'wrote 52 images to out' in done.stdout, done.stderr
     manifest = read_manifest(tmp_path / 'out')
-    assert manifest['split']['counts'] == {'train': 38, 'val': 9, 'test': 3}
+    assert manifest['split']['counts'] == {'train': 38, 'val': 9, 'test': 5}
     assert manifest['taxonomy']['classes'] == ['open', 'covered']
     assert manifest['combined']['sources']['own']['remap'] == [255, 1, 0, 0, 1, 0]
     assert not any(path.is_symlink() for path in (tmp_path / 'out').rglob('*'))
@@ -129,9 +133,9 @@ def test_a_third_taxonomy_splits_kept_and_images_copied(two, tmp_path):
     assert not check_prepared(tmp_path / 'out').problems
 
 
-def test_dry_run_writes_nothing(two, tmp_path):
+def test_dry_run_writes_nothing(two, tmp_path, run):
     before = contents(tmp_path)
-    done = run('village', 'oem', '--out', 'out', '--remap', 'oem=by_name', '--dry-run', cwd=tmp_path)
+    done = run('village', 'oem', '--out', 'out', '--remap', 'oem=by_name', '--dry-run')
     assert done.returncode == 0 and 'would write 45 images to out' in done.stdout, done.stderr
     assert contents(tmp_path) == before and not (tmp_path / 'out').exists()
 
@@ -169,6 +173,14 @@ def test_what_is_refused(two, tmp_path):
     assert not out.exists()
     combine((two[0], tmp_path / 'stolen'), out, allow_leaks=True)
     assert read_manifest(out)['split']['leaks'] == len(check_prepared(out).leaks) == 3
+
+
+def test_errors_name_the_folder_that_was_asked_for(two, tmp_path, run, monkeypatch):
+    before = contents(tmp_path)
+    monkeypatch.setenv('TERRACE_FAIL_POINT', 'before_rename:manifest.json:full')
+    done = run('village', 'oem', '--out', 'out', '--remap', 'oem=by_name')
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, 'error: out/manifest.json: No space left on device')
+    assert contents(tmp_path) == before
 
 
 def test_undo_refuses_what_it_did_not_make(two, tmp_path):

@@ -5,9 +5,8 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,6 @@ from projects.landcover.data.prepare import Options, prepare
 from projects.landcover.datasets import LandCoverDataset
 from projects.landcover.taxonomy import get_taxonomy
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools/landcover/correct.py'
 SIZE = 16
 SIX = get_taxonomy('landcover6')
 # As in the seed's proportions (82 and 106 replaced, 25 kept, 2 not found), at a tenth.
@@ -88,9 +86,10 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob('*')) if p.is_file()}
 
 
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True,
-                          env=dict(os.environ, **environment))
+@pytest.fixture
+def run(call_tool):
+    """Run the tool in this process."""
+    return partial(call_tool, 'correct.py')
 
 
 def edit(path: Path, change) -> None:
@@ -104,7 +103,7 @@ def decided(choice: str) -> list[str]:
     return [name for name, own in zip(names, CHOICES) if own == choice]
 
 
-def test_apply_and_undo(data, candidates):
+def test_apply_and_undo(data, candidates, run):
     before = contents(data)
     dry = run('apply', data, candidates, '--dry-run')
     assert dry.returncode == 0, dry.stderr
@@ -139,7 +138,8 @@ def test_apply_and_undo(data, candidates):
     assert done.returncode == 0 and done.stdout.endswith(': 9 corrected labels, every byte as the ledger says\n')
 
     again = run('apply', data, candidates)  # a second time changes nothing
-    assert 'replaced   0 labels (0 + 0)\n           9 more were replaced before\n' in again.stdout
+    assert again.stdout.splitlines() == [*dry.stdout.splitlines()[:5], 'replaced   0 labels (0 + 0)',
+                                         '           9 more were replaced before']
     assert contents(data) == after
     assert 'would put 9 original labels back' in run('undo', data, '--dry-run').stdout and contents(data) == after
     assert run('undo', data, '--ids', 'train-s00', 'train-s05').returncode == 0
@@ -154,7 +154,7 @@ def test_apply_and_undo(data, candidates):
     assert run('verify', data).returncode == 0
 
 
-def test_a_copy_can_be_corrected_instead(data, candidates, tmp_path):
+def test_a_copy_can_be_corrected_instead(data, candidates, tmp_path, run):
     before = contents(data)
     done = run('apply', data, candidates, '--out', tmp_path / 'copy')
     assert done.returncode == 0 and 'replaced   9 labels' in done.stdout, done.stderr
@@ -167,9 +167,13 @@ def test_a_copy_can_be_corrected_instead(data, candidates, tmp_path):
     assert run('apply', data, candidates, '--out', tmp_path / 'copy', '--overwrite').returncode == 0
     undo_corrections(tmp_path / 'copy')
     assert contents(tmp_path / 'copy') == before
+    (data / 'masks/train-s00.png').write_bytes(b'x')
+    refused = run('apply', data, candidates, '--out', tmp_path / 'other')
+    assert f'error: {tmp_path}/other/masks/train-s00.png: changed: SHA-256' in refused.stderr
+    assert not (tmp_path / 'other').exists()
 
 
-def test_a_test_split_is_refused(data, candidates):
+def test_a_test_split_is_refused(data, candidates, run):
     before = contents(data)
     edit(candidates / 'candidates.json', lambda c: c['items'][0].update(
         sample_id='test-s00', mask='masks/test-s00.png',
@@ -177,7 +181,8 @@ def test_a_test_split_is_refused(data, candidates):
     append_decision(candidates / 'decisions.csv', Decision('train-s00', ''))
     append_decision(candidates / 'decisions.csv', Decision('test-s00', 'a'))
     done = run('apply', data, candidates)
-    assert done.returncode == 2 and 'test-s00: it is in the test split, whose labels are never corrected' in done.stderr
+    assert done.returncode == 2
+    assert '(test-s00): belongs to the test split, whose labels are never corrected' in done.stderr
     assert contents(data) == before
     with pytest.raises(UserError, match='--split test: labels of a test split are never corrected'):
         find_candidates(data, members_of('c.py', ['a.pth', 'b.pth']), data.parent / 'out', splits=('val', 'test'))
@@ -187,15 +192,22 @@ def test_a_test_split_is_refused(data, candidates):
 @pytest.mark.parametrize('damage, message', [
     (lambda data, folder: (data / 'masks/train-s01.png').write_bytes(b'x'), r'masks/train-s01\.png: changed'),
     (lambda data, folder: (folder / 'predictions/a/train-s01.png').write_bytes(b'x'),
-     r'predictions/a/train-s01\.png: changed since the candidates were made'),
-    (lambda data, folder: (folder / 'predictions/a/train-s01.png').unlink(), 'missing'),
+     r'predictions/a/train-s01\.png: has changed since the candidates were made'),
+    (lambda data, folder: (folder / 'predictions/a/train-s01.png').unlink(), 'no such file'),
     (lambda data, folder: edit(folder / 'candidates.json', lambda c: c['items'][1].update(mask_sha256='0' * 64)),
      'replaced since the candidates were made'),
     (lambda data, folder: edit(folder / 'candidates.json', lambda c: c['items'][1]['predictions'].update(
-        a='../data/masks/train-s02.png')), 'lies outside'),
+        a='../data/masks/train-s02.png')), 'refused: expected a path inside'),
     (lambda data, folder: edit(folder / 'candidates.json', lambda c: c['items'].pop(1)), 'not among the candidates'),
     (lambda data, folder: edit(folder / 'candidates.json', lambda c: c.update(version=2)), 'expected 1, found 2'),
     (lambda data, folder: edit(folder / 'candidates.json', lambda c: c['items'][1].pop('mask')), r"\['mask'\] are"),
+    (lambda data, folder: edit(folder / 'candidates.json', lambda c: c['models'][1].pop('checkpoint')),
+     r"models\[1\]: keys \['checkpoint'\] are missing"),
+    (lambda data, folder: edit(folder / 'candidates.json', lambda c: c['models'][1].update(sha256=7)),
+     r'models\[1\]: sha256: expected a text, found 7'),
+    (lambda data, folder: edit(folder / 'candidates.json', lambda c: c.update(items={})), 'items: expected a list'),
+    (lambda data, folder: edit(folder / 'candidates.json', lambda c: c.update(taxonomy='village')),
+     'of other classes than'),
     (lambda data, folder: append_decision(folder / 'decisions.csv', Decision('train-s01', 'c')), "found 'c'"),
 ])
 def test_nothing_is_changed_when_anything_is_wrong(data, candidates, damage, message):
@@ -206,7 +218,7 @@ def test_nothing_is_changed_when_anything_is_wrong(data, candidates, damage, mes
     assert contents(data) == before
 
 
-def test_what_verify_finds(data, candidates):
+def test_what_verify_finds(data, candidates, run):
     apply_decisions(data, candidates)
     good = contents(data)
     original = next((data / 'corrections/originals').iterdir())
@@ -307,9 +319,9 @@ MOMENTS = ['before_fsync:plan.json', 'before_rename:plan.json', 'before_rename:*
 
 
 @pytest.mark.parametrize('moment', MOMENTS)
-def test_killed_at_a_moment(data, candidates, moment):
+def test_killed_at_a_moment(data, candidates, moment, run, killed):
     before = contents(data)
-    assert run('apply', data, candidates, TERRACE_FAIL_POINT=moment).returncode == -signal.SIGKILL
+    assert killed(apply_decisions, data, candidates, moment=moment) == -signal.SIGKILL
     began = (data / FOLDER / 'plan.json').exists()
     assert began == (moment.startswith('before_step') or moment == 'before_end:plan.json')
     if began:
@@ -320,7 +332,7 @@ def test_killed_at_a_moment(data, candidates, moment):
     apply_decisions(data, candidates)
     assert not verify_corrections(data) and not check_prepared(data).problems and len(read_ledger(data)) == 9
     after = contents(data)
-    assert run('undo', data, TERRACE_FAIL_POINT=moment).returncode in (-signal.SIGKILL, 0)
+    assert killed(undo_corrections, data, moment=moment) in (-signal.SIGKILL, 0)
     recover(data)
     assert contents(data) in (before, after)
     if contents(data) == after:
@@ -328,27 +340,24 @@ def test_killed_at_a_moment(data, candidates, moment):
     assert contents(data) == before
 
 
-def test_a_full_disk_changes_nothing(data, candidates):
+def test_a_full_disk_changes_nothing(data, candidates, run, monkeypatch):
     before = contents(data)
-    done = run('apply', data, candidates, TERRACE_FAIL_POINT='before_rename:*train-s04.png:full')
+    monkeypatch.setenv('TERRACE_FAIL_POINT', 'before_rename:*train-s04.png:full')
+    done = run('apply', data, candidates)
     assert done.returncode == 2 and 'No space left' in done.stderr and contents(data) == before
 
 
-def test_killed_at_random(data, candidates):
+def test_killed_at_random(data, candidates, killed):
     before = contents(data)
+    begin = time.monotonic()
     apply_decisions(data, candidates, by='')
+    duration = time.monotonic() - begin
     after = contents(data).keys()
     undo_corrections(data)
     generator = random.Random(0)
-    command = [sys.executable, '-c', 'import sys; from projects.landcover.correction.apply import apply_decisions; '
-               'print(flush=True); apply_decisions(sys.argv[1], sys.argv[2])', str(data), str(candidates)]
     ended = set()
-    for _ in range(8):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        process.stdout.readline()
-        time.sleep(generator.uniform(0, 0.12))
-        process.kill()
-        process.communicate()
+    for _ in range(12):
+        killed(apply_decisions, data, candidates, seconds=generator.uniform(0, 1.2 * duration))
         recover(data)
         if contents(data) == before:
             ended.add('before')

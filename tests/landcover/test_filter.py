@@ -3,9 +3,8 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from projects.landcover.data.layouts import list_samples
 from projects.landcover.data.manifest import read_manifest
 from projects.landcover.data.prepare import Options, prepare
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools/landcover/filter.py'
 SIZE = 50
 # Settlement pixels of 2500 in each training image: mean 16.30 %, median 7.72 % and largest 96.40 %, and 6.9 % of the
 # images above one half, are what the seed reports of its 3,764 images.
@@ -52,12 +50,13 @@ def contents(root: Path) -> dict[str, bytes | str]:
             for p in sorted(root.rglob('*')) if p.is_symlink() or p.is_file()}
 
 
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True,
-                          env=dict(os.environ, **environment))
+@pytest.fixture
+def run(call_tool):
+    """Run the tool in this process."""
+    return partial(call_tool, 'filter.py')
 
 
-def test_the_seeds_statistics_and_undo(data):
+def test_the_seeds_statistics_and_undo(data, run):
     before = contents(data)
     done = run(data, '--class', 'Settlement', '--above', '0.5')
     assert done.returncode == 0, done.stderr
@@ -107,7 +106,7 @@ def test_shares_are_of_the_labelled_pixels(data):
     assert shares.of['train-s03'] == 0 and shares.unlabelled == 1
 
 
-def test_nothing_is_changed_when_only_asked(data):
+def test_nothing_is_changed_when_only_asked(data, run):
     before = contents(data)
     listed = run(data, '--class', 'Settlement', '--above', '0.4', '--list-only')
     assert listed.stdout.split() == ['train-s00', 'train-s01', 'train-s02', 'train-s03']
@@ -116,7 +115,7 @@ def test_nothing_is_changed_when_only_asked(data):
     assert contents(data) == before
 
 
-def test_a_copy_can_be_filtered_instead(data, tmp_path):
+def test_a_copy_can_be_filtered_instead(data, tmp_path, run):
     before = contents(data)
     done = run(data, '--class', 'Settlement', '--out', tmp_path / 'copy')
     assert f'moved 2 images to {tmp_path / "copy/filtered"}' in done.stdout, done.stderr
@@ -128,11 +127,12 @@ def test_a_copy_can_be_filtered_instead(data, tmp_path):
     assert (tmp_path / 'copy/manifest.json').read_bytes() == before['manifest.json']
 
 
-def test_what_is_refused(data):
+def test_what_is_refused(data, run):
     before = contents(data)
     for arguments, message in (
         ((data, '--class', 'Settlement', '--split', 'test'), 'a test split is never filtered'),
         ((data, '--class', 'Settlement', '--split', 'val', 'test'), 'a test split is never filtered'),
+        ((data, '--class', 'Settlement', '--split', 'foo'), "unknown split 'foo'; expected one of ['train', 'val']"),
         ((data, '--class', 'Setlement'), "did you mean 'Settlement'?"),
         ((data, '--class', 'Settlement', '--above', '50'), 'expected a share from 0 to below 1'),
         ((data, '--class', 'Forest Land', '--above', '0'), "no image would be left in split 'train'"),
@@ -186,10 +186,9 @@ MOMENTS = ['before_rename:plan.json', 'before_rename:*record.json', 'before_step
 
 
 @pytest.mark.parametrize('moment', MOMENTS)
-def test_killed_at_a_moment(data, moment):
+def test_killed_at_a_moment(data, moment, killed):
     before = contents(data)
-    done = run(data, '--class', 'Settlement', TERRACE_FAIL_POINT=moment)
-    assert done.returncode == -signal.SIGKILL
+    assert killed(filter_class, data, 'Settlement', 0.5, moment=moment) == -signal.SIGKILL
     if (data / FOLDER / 'plan.json').exists():
         for refusing in (check_settled, lambda root: filter_class(root, 'Settlement', 0.5, dry_run=True),
                          lambda root: list_samples(root, 'prepared')):
@@ -200,7 +199,7 @@ def test_killed_at_a_moment(data, moment):
     assert not (data / FOLDER).exists()
     middle = contents(data)
     if not moment.startswith('before_rename'):
-        assert run(data, '--undo', TERRACE_FAIL_POINT=moment).returncode == -signal.SIGKILL
+        assert killed(undo_filter, data, moment=moment) == -signal.SIGKILL
         recover(data)
         assert contents(data) in (before, middle)
         if contents(data) == middle:
@@ -210,20 +209,16 @@ def test_killed_at_a_moment(data, moment):
     assert contents(data) == before
 
 
-def test_killed_at_random(data):
+def test_killed_at_random(data, killed):
     before = contents(data)
+    begin = time.monotonic()
     filter_class(data, 'Settlement', 0.0001)
+    duration = time.monotonic() - begin
     after = contents(data)
     undo_filter(data)
     generator = random.Random(0)
-    command = [sys.executable, '-c', 'import sys; from projects.landcover.data.filter import filter_class; '
-               'print(flush=True); filter_class(sys.argv[1], "Settlement", 0.0001)', str(data)]
-    for _ in range(5):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        process.stdout.readline()
-        time.sleep(generator.uniform(0, 0.06))
-        process.kill()
-        process.communicate()
+    for _ in range(8):
+        killed(filter_class, data, 'Settlement', 0.0001, seconds=generator.uniform(0, 1.2 * duration))
         recover(data)
         found = contents(data)
         images = {name for name in found if name.endswith('.png')}

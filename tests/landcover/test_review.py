@@ -17,8 +17,8 @@ from PIL import Image
 
 from projects.engine.errors import UserError
 from projects.engine.files import sha256_of
+from projects.landcover.data.candidates import inside, read_candidates
 from projects.landcover.data.decisions import read_decisions, read_rows
-from projects.landcover.review.candidates import inside, read_candidates
 from projects.landcover.review.guard import Guard, check_access, is_loopback
 from projects.landcover.review.lock import reviewing
 from projects.landcover.review.pictures import BRIGHT, CLEAR, DARK, HATCH, Pictures, encode_classes
@@ -125,6 +125,20 @@ def test_candidates_that_do_not_fit_the_manifest_are_refused(folder: Path, value
     edit_item(folder, **values)
     with pytest.raises(UserError, match=message):
         read_candidates(folder)
+
+
+def test_what_a_filter_took_away_since_is_left_out(folder: Path, tmp_path: Path) -> None:
+    def filtered(content: dict) -> None:
+        content['filtered'] = [{'number': 1, 'items': [content['items'].pop(1)]}]
+
+    change(tmp_path / 'data/manifest.json', filtered)
+    (tmp_path / 'data/masks/tile_01.png').unlink()
+    candidates = read_candidates(folder)
+    assert [item.sample_id for item in candidates.items] == ['tile_00', 'tile_02', 'tile_03']
+    assert candidates.filtered == ('tile_01',)
+    change(folder / 'candidates.json', lambda content: content.update(items=content['items'][1:2]))
+    with pytest.raises(UserError, match='all its samples were filtered away since: nothing to review'):
+        serve(folder)
 
 
 def test_a_sample_of_the_test_split_is_refused_whatever_the_candidates_say(folder: Path, tmp_path: Path) -> None:

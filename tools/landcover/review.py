@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Decide about suspected labels on a local page: tools/landcover/review.py CANDIDATES_DIR."""
 
+import secrets
 from pathlib import Path
 
 from projects.engine.cli import Parser, run
@@ -16,10 +17,12 @@ def main() -> None:
     parser.add_argument('--host', default='127.0.0.1', help='where to listen; all but this machine needs a token '
                         '(127.0.0.1)')
     parser.add_argument('--port', type=int, default=0, help='0 takes a free one (0)')
-    parser.add_argument('--token', help='whoever opens the page has to have it; at least 16 characters')
+    parser.add_argument('--token', nargs='?', const='', help='whoever opens the page has to have it: at least 16 '
+                        'characters; without a value one is made, which no list of processes shows')
     parser.add_argument('--open', action='store_true', help='open the page in the browser of this machine')
     args = parser.parse_args()
-    serve(args.candidates, args.decisions, args.host, args.port, args.token, args.open)
+    token = secrets.token_hex(16) if args.token == '' else args.token
+    serve(args.candidates, args.decisions, args.host, args.port, token, args.open)
 
 
 if __name__ == '__main__':

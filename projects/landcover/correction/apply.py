@@ -3,6 +3,7 @@
 import getpass
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,9 @@ from projects.engine.errors import UserError
 from projects.engine.files import sha256_of
 from projects.engine.progress import progress
 from projects.geo.raster import read_mask
-from projects.landcover.correction.candidates import DECISIONS, read_candidates
+from projects.landcover.data.candidates import Item, Model, decode_labels, read_candidates
 from projects.landcover.data.changes import Change, changing, check_settled, write_manifest
-from projects.landcover.data.decisions import KEEP, SKIP, Decision, read_decisions
+from projects.landcover.data.decisions import DECISIONS_NAME, KEEP, SKIP, Decision, read_decisions
 from projects.landcover.data.ledger import (
     CORRECTIONS,
     FOLDER,
@@ -32,7 +33,7 @@ from projects.landcover.data.ledger import (
     read_ledger,
 )
 from projects.landcover.data.manifest import MANIFEST_NAME, read_manifest
-from projects.landcover.taxonomy import get_taxonomy
+from projects.landcover.taxonomy import Taxonomy, get_taxonomy
 
 
 @dataclass
@@ -40,14 +41,16 @@ class Applied:
     """What became of the decisions, by sample id.
 
     Args:
+        names: {letter: name of the model}.
+        better: {letter: number of decisions for the prediction of this model}.
         replaced: {letter: ids whose label was (or would be) replaced by the prediction of this model}.
         before: Ids whose label an earlier call replaced on the same decision.
         kept, skipped: Ids whose label was left, because it is right, or because nobody decided.
-        not_found: Ids that the data set no longer has.
-        names: {letter: name of the model}.
+        not_found: Ids that were filtered away.
     """
 
     names: dict[str, str]
+    better: Counter[str] = field(default_factory=Counter)
     replaced: dict[str, list[str]] = field(default_factory=dict)
     before: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
@@ -62,9 +65,8 @@ class Applied:
     def lines(self) -> list[str]:
         """Return what the seed reports of its correction: reviewed, a model's better, the label best, replaced."""
         parts = [len(self.replaced.get(letter, [])) for letter in self.names]
-        reviewed = self.total + sum(map(len, (self.before, self.kept, self.skipped, self.not_found)))
-        lines = [f'reviewed   {reviewed} images']
-        lines += [f'{letter} better   {count} ({name})' for (letter, name), count in zip(self.names.items(), parts)]
+        lines = [f'reviewed   {self.better.total() + len(self.kept) + len(self.skipped)} images']
+        lines += [f'{letter} better   {self.better[letter]} ({name})' for letter, name in self.names.items()]
         lines += [f'label best {len(self.kept)}', f'skipped    {len(self.skipped)}',
                   f'replaced   {self.total} labels ({" + ".join(map(str, parts))})']
         if self.before:
@@ -102,7 +104,7 @@ def apply_decisions(root: str | Path, decisions: str | Path, candidates: str | P
     """
     root, decisions = Path(root), Path(decisions)
     if decisions.is_dir():
-        decisions = decisions / DECISIONS
+        decisions = decisions / DECISIONS_NAME
     folder = Path(candidates) if candidates is not None else decisions.parent
     folder = folder if folder.is_dir() else folder.parent
     if dry_run:
@@ -161,74 +163,57 @@ def undo_corrections(root: str | Path, ids: Iterable[str] | None = None, dry_run
 
 def _plan(root: Path, decisions: Path, folder: Path, by: str | None) -> tuple[Applied, list[_Replacement], list[Row]]:
     """Check decisions against candidates, files and manifest; return what they ask for, and the ledger as it stands."""
-    content, digest = read_candidates(folder)
-    models = {model['letter']: model for model in content['models']}
-    chosen = read_decisions(decisions, tuple(models))
+    candidates = read_candidates(folder, root)
+    models = {model.letter: model for model in candidates.models}
+    chosen = read_decisions(decisions, candidates.letters)
     manifest, rows = read_manifest(root), read_ledger(root)
-    taxonomy = get_taxonomy(manifest['taxonomy'])
-    told = content.get('taxonomy', {}).get('taxonomy_hash', taxonomy.hash)
-    if told != taxonomy.hash:
-        raise UserError(f'{folder}: the candidates are of other classes than {root}')
-    offered = {item['sample_id']: item for item in content['items']}
-    items, filtered, last = {item['id']: item for item in manifest['items']}, items_of(manifest), last_rows(rows)
-    who, now = by if by is not None else _user(), time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
-    result, replacements = Applied({letter: model['name'] for letter, model in models.items()}), []
+    offered, items = {item.sample_id: item for item in candidates.items}, {i['id']: i for i in manifest['items']}
+    last = last_rows(rows)
+    stamp = {'time': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()), 'by': by if by is not None else _user(),
+             'candidates_sha256': candidates.hash}
+    result, replacements = Applied({letter: model.name for letter, model in models.items()}), []
     for name, decision in progress(chosen.items(), 'check', len(chosen), 'image'):
-        if name not in offered:
+        if name not in offered and name not in candidates.filtered:
             raise UserError(f'{decisions}: {name}: it is not among the candidates of {folder}')
-        if 'test' in (offered[name]['split'], filtered[name][0]['split'] if name in filtered else None):
-            raise UserError(f'{decisions}: {name}: it is in the test split, whose labels are never corrected; '
-                            'nothing was changed')
         if decision.decision == KEEP:
             result.kept.append(name)
-        elif decision.decision == SKIP:
+            continue
+        if decision.decision == SKIP:
             result.skipped.append(name)
-        elif name not in items:
+            continue
+        result.better[decision.decision] += 1
+        if name in candidates.filtered:
             result.not_found.append(name)
+            continue
+        item, offer, model = items[name], offered[name], models[decision.decision]
+        replacement = _replacement(item, offer, decision, model, candidates.taxonomy, stamp)
+        path, expected = root / item['mask'], item['mask_sha256']
+        current = sha256_of(path)
+        if current != expected:
+            raise UserError(f'{path}: changed: SHA-256 {current[:12]}…, {MANIFEST_NAME} says {expected[:12]}…; '
+                            'nothing was changed')
+        if name in last and last[name].new_sha256 == replacement.row.new_sha256 == current:
+            result.before.append(name)
+        elif current != offer.mask.sha256:
+            raise UserError(f'{path}: replaced since the candidates were made: SHA-256 {current[:12]}…, they say '
+                            f'{offer.mask.sha256[:12]}…; nothing was changed')
         else:
-            model = models[decision.decision]
-            replacement = _replacement(root, folder, items[name], offered[name], decision, model, digest, who, now,
-                                       len(taxonomy.classes))
-            current = sha256_of(root / items[name]['mask'])
-            if current != items[name]['mask_sha256']:
-                raise UserError(f'{root / items[name]["mask"]}: changed: SHA-256 {current[:12]}…, {MANIFEST_NAME} says '
-                                f'{items[name]["mask_sha256"][:12]}…; nothing was changed')
-            if name in last and last[name].new_sha256 == replacement.row.new_sha256 == current:
-                result.before.append(name)
-            elif current != offered[name]['mask_sha256']:
-                raise UserError(f'{root / items[name]["mask"]}: replaced since the candidates were made: SHA-256 '
-                                f'{current[:12]}…, they say {offered[name]["mask_sha256"][:12]}…; nothing was changed')
-            else:
-                result.replaced.setdefault(decision.decision, []).append(name)
-                replacements.append(replacement)
+            result.replaced.setdefault(model.letter, []).append(name)
+            replacements.append(replacement)
     return result, replacements, rows
 
 
-def _replacement(root: Path, folder: Path, item: dict[str, Any], offer: dict[str, Any], decision: Decision,
-                 model: dict[str, Any], candidates_sha256: str, by: str, now: str, classes: int) -> _Replacement:
-    """Read a prediction, prove that it is the one that was shown and that it fits the image."""
-    letter = decision.decision
-    relative, expected = offer['predictions'].get(letter), offer['prediction_sha256'].get(letter)
-    if relative is None or expected is None:
-        raise UserError(f'{folder}: {item["id"]}: there is no prediction of model {letter}')
-    path = folder / relative
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f'{path}: lies outside {folder}')
-    if not path.is_file():
-        raise UserError(f'{path}: missing')
-    if sha256_of(path) != expected:
-        raise UserError(f'{path}: changed since the candidates were made; nothing was changed')
-    mask = read_mask(path)
-    if mask.shape != (item['height'], item['width']):
-        raise UserError(f'{path}: {mask.shape[1]}x{mask.shape[0]} px for an image of {item["width"]}x{item["height"]}')
-    if ((mask >= classes) & (mask != 255)).any():
-        raise UserError(f'{path}: holds labels outside 0..{classes - 1}, 255')
+def _replacement(item: dict[str, Any], offer: Item, decision: Decision, model: Model, taxonomy: Taxonomy,
+                 stamp: dict[str, str]) -> _Replacement:
+    """Read a prediction, which proves that it is the one that was shown, and see that it fits the image."""
+    source = offer.predictions[model.letter]
+    data = source.read()
+    labels = decode_labels(data, source.name, offer, taxonomy)
     row = Row(
         sample_id=item['id'], split=item['split'], mask=item['mask'], old_sha256=item['mask_sha256'],
-        new_sha256=expected, decision=letter, model=model['name'], checkpoint=Path(model['checkpoint']).name,
-        checkpoint_sha256=model['sha256'], candidates_sha256=candidates_sha256, note=decision.note,
-        decided=decision.time, time=now, by=by)
-    return _Replacement(row, path.read_bytes(), _pixels(mask, classes))
+        new_sha256=source.sha256, decision=model.letter, model=model.name, checkpoint=Path(model.checkpoint).name,
+        checkpoint_sha256=model.sha256, note=decision.note, decided=decision.time, **stamp)
+    return _Replacement(row, data, _pixels(labels, len(taxonomy.classes)))
 
 
 def _replace(change: Change, replacements: list[_Replacement], rows: list[Row]) -> None:

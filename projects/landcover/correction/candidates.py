@@ -1,6 +1,5 @@
 """Candidates for correction: what several models see instead of the label, the most probably wrong label first."""
 
-import json
 import os
 import shutil
 import string
@@ -17,18 +16,14 @@ from projects.engine.files import sha256_of, write_json
 from projects.engine.progress import progress
 from projects.geo.raster import write_mask
 from projects.landcover.correction.ranking import IGNORE, ConfidentLearning
+from projects.landcover.data.candidates import CANDIDATES_NAME, MOST_MODELS, VERSION
 from projects.landcover.data.changes import check_settled
+from projects.landcover.data.decisions import DECISIONS_NAME
 from projects.landcover.data.manifest import MANIFEST_NAME, read_manifest
 from projects.landcover.data.prepare import IGNORE_COLOUR
 from projects.landcover.taxonomy import Taxonomy, get_taxonomy, suggest
 
-CANDIDATES = 'candidates.json'
-DECISIONS = 'decisions.csv'
-VERSION = 1
-MOST_MODELS = 9  # the review page has one key a model
 SPLITS = ('val', 'train')  # a test split is not looked at
-KEYS = {'version', 'data_root', 'manifest_sha256', 'models', 'items'}
-ITEM_KEYS = {'sample_id', 'split', 'rank', 'score', 'image', 'mask', 'mask_sha256', 'predictions', 'prediction_sha256'}
 
 Predictor = Callable[[str], Iterator[tuple[str, np.ndarray, np.ndarray]]]
 
@@ -74,7 +69,6 @@ def members_of(config: str, checkpoints: Sequence[str], configs: Sequence[str] =
     if len(names) != len(checkpoints) or len(set(names)) != len(names):
         raise UserError(f'--names: expected {len(checkpoints)} different names, found {list(names)}')
     return [Member(own.get(letter, config), path, name) for letter, path, name in zip(letters, checkpoints, names)]
-
 
 
 def find_candidates(
@@ -147,7 +141,7 @@ def find_candidates(
         for member in members:
             _load(member, taxonomy, cfg_options, device)
         return result
-    (out / CANDIDATES).unlink(missing_ok=True)
+    (out / CANDIDATES_NAME).unlink(missing_ok=True)
     hidden = out / '.probabilities'
     shutil.rmtree(hidden, ignore_errors=True)
     hidden.mkdir(parents=True)
@@ -185,7 +179,7 @@ def find_candidates(
             'predictions': predictions,
             'prediction_sha256': {letter: sha256_of(out / path) for letter, path in predictions.items()},
         })
-    write_json(out / CANDIDATES, result)
+    write_json(out / CANDIDATES_NAME, result)
     return result
 
 
@@ -239,33 +233,6 @@ def dataset_of(cfg: Any, root: Path, split: str, taxonomy: Taxonomy, labels_vers
     return DATASETS.build(settings)
 
 
-def read_candidates(path: str | Path) -> tuple[dict[str, Any], str]:
-    """Read ``candidates.json`` (or the one in a folder) and its SHA-256.
-
-    Raises:
-        UserError: it is missing, no JSON, of another version, or lacks a key.
-    """
-    path = Path(path)
-    path = path / CANDIDATES if path.is_dir() else path
-    if not path.is_file():
-        raise UserError(f'{path}: no such file (tools/landcover/correct.py candidates makes one)')
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise UserError(f'{path}: not readable as JSON: {error}') from error
-    if not isinstance(content, dict) or content.get('version') != VERSION:
-        raise UserError(f'{path}: version: expected {VERSION}, found '
-                        f'{content.get("version") if isinstance(content, dict) else content!r}')
-    missing = sorted(KEYS - content.keys())
-    if missing:
-        raise UserError(f'{path}: keys {missing} are missing')
-    for index, item in enumerate(content['items']):
-        missing = sorted(ITEM_KEYS - item.keys())
-        if missing:
-            raise UserError(f'{path}: items[{index}]: keys {missing} are missing')
-    return content, sha256_of(path)
-
-
 def _load(member: Member, taxonomy: Taxonomy, cfg_options: dict[str, Any] | None, device: str | None) -> Any:
     from projects.engine.inference import load_model
 
@@ -290,9 +257,9 @@ def _check_splits(splits: Sequence[str]) -> None:
 def _check_out(root: Path, out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f'--out {out}: is a file')
-    if (out / DECISIONS).exists():
-        raise UserError(f'--out {out}: holds decisions on other candidates ({DECISIONS}): choose another folder')
-    if (out / CANDIDATES).exists() and not overwrite:
+    if (out / DECISIONS_NAME).exists():
+        raise UserError(f'--out {out}: holds decisions on other candidates ({DECISIONS_NAME}): choose another folder')
+    if (out / CANDIDATES_NAME).exists() and not overwrite:
         raise UserError(f'--out {out}: holds candidates already; --overwrite replaces them')
     place, data = out.resolve(), root.resolve()
     if place == data or any(place.is_relative_to(data / name) for name in ('images', 'masks', 'corrections')):

@@ -83,7 +83,7 @@ def shares_of(manifest: dict[str, Any], class_name: str, above: float, splits: S
         if split == 'test':
             raise UserError('--split test: a test split is never filtered: scores on it would no longer compare')
         if split not in SPLITS:
-            raise UserError(f'--split: unknown split {split!r}{suggest(split, SPLITS)}')
+            raise UserError(f'--split: unknown split {split!r}{suggest(split, SPLITS[:2])}')
     index = taxonomy.classes.index(class_name)
     items = [item for item in manifest['items'] if item['split'] in splits]
     if not items:

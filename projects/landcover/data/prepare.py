@@ -307,15 +307,15 @@ def check_target(source: Path, out: Path, overwrite: bool) -> None:
 def building(out: Path, overwrite: bool) -> Iterator[Path]:
     """Yield a new hidden folder beside `out`; rename it to `out` when the body ends well, else remove it.
 
-    What a killed run of this machine left behind is removed first.
+    What a killed run of this machine left behind is removed first. Errors name `out`, not the hidden folder.
     """
-    out = out.absolute()
+    asked, out = out, out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
     remove_abandoned(out, host)
     folder = out.with_name(f'.{out.name}.partial-{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}')
-    folder.mkdir()
     try:
+        folder.mkdir()
         yield folder
         if out.exists():
             check_target(folder, out, overwrite)  # it may have come into being meanwhile
@@ -329,6 +329,11 @@ def building(out: Path, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             os.rename(folder, out)
+    except (UserError, OSError) as error:
+        error.args = tuple(str(a).replace(str(folder), str(asked)) if isinstance(a, str) else a for a in error.args)
+        if isinstance(error, OSError) and error.filename is not None:
+            error.filename = str(error.filename).replace(str(folder), str(asked))
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

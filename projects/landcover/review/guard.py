@@ -49,8 +49,8 @@ def check_access(host: str, token: str | None) -> None:
             raise UserError(f'--host {host}: whoever reaches it could change decisions: give a --token too, or listen '
                             'to 127.0.0.1 and tunnel (ssh -L)')
     elif len(token) < LEAST_TOKEN:
-        raise UserError(f'--token: expected at least {LEAST_TOKEN} characters, found {len(token)} (try: openssl rand '
-                        '-hex 16)')
+        raise UserError(f'--token: expected at least {LEAST_TOKEN} characters, found {len(token)} (--token without a '
+                        'value makes one)')
 
 
 class Guard:

@@ -205,9 +205,9 @@ class Page:
         with box('section', 'group view', aria_label='View'):
             with box('label', 'slider'):
                 Text('Colours')
-                box('input', 'opacity', type='range', min='0', max='100', step='5', value='60',
+                box('input', 'opacity', type='range', min='0', max='100', step='5',
                     aria_label='Opacity of the colours in per cent')
-                Text('60 %', 'output')
+                Text(tag='output')
             with box('div', 'tools'):
                 self._button('Differences', 'D', 'review.differences()', 'tool wide toggle-difference'
                              )._props['aria-pressed'] = 'false'

@@ -11,7 +11,7 @@ from PIL import Image
 
 from projects.engine.errors import UserError
 from projects.geo.raster import is_raster
-from projects.landcover.review.candidates import Candidates, Item, Source
+from projects.landcover.data.candidates import Candidates, Source, decode_labels
 from projects.landcover.taxonomy import Taxonomy
 
 LONGEST = 2048  # pixels a side: larger pictures are reduced, the browser has no use for more
@@ -69,7 +69,8 @@ class Pictures:
 
     def _read_labels(self, number: int, letter: str) -> np.ndarray:
         item = self.items[number]
-        return read_labels(item.predictions[letter] if letter else item.mask, item, self.taxonomy)
+        source = item.predictions[letter] if letter else item.mask
+        return decode_labels(source.read(), source.name, item, self.taxonomy)
 
     def _rendered(self, number: int, kind: str, letter: str) -> tuple[bytes, str]:
         item = self.items[number]
@@ -109,25 +110,6 @@ def decode_image(source: Source) -> np.ndarray:
         low, high = np.nanpercentile(values, (1, 99))
         pixels = np.nan_to_num((values - low) * (255 / max(float(high - low), 1e-6))).clip(0, 255).astype(np.uint8)
     return pixels
-
-
-def read_labels(source: Source, item: Item, taxonomy: Taxonomy) -> np.ndarray:
-    """Return class ids ``(H, W)`` uint8 of a mask or prediction.
-
-    Raises:
-        UserError: the file has changed, is no index mask, or has another size or other labels than it should.
-    """
-    data = source.read()
-    try:
-        picture = Image.open(io.BytesIO(data))
-        labels = np.array(picture)
-    except Exception as error:
-        raise UserError(f'{source.name}: not a readable mask ({type(error).__name__})') from error
-    if labels.shape != (item.height, item.width) or picture.mode not in ('P', 'L'):
-        raise UserError(f'{source.name}: expected an index mask of {item.width} x {item.height}, found '
-                        f'{picture.width} x {picture.height} ({picture.mode})')
-    taxonomy.validate(labels, source.name)
-    return labels
 
 
 def encode_image(pixels: np.ndarray) -> tuple[bytes, str]:

@@ -64,7 +64,6 @@ window.review = (() => {
     toggle.setAttribute('aria-pressed', differing);
     $('.slider output').textContent = hidden ? 'hidden' : opacity + ' %';
     $('.opacity').value = opacity;
-    $('.opacity').style.setProperty('--value', opacity + '%');
   }
 
   function scale(stage) { return Math.min(stage.clientWidth / item.width, stage.clientHeight / item.height); }
@@ -112,9 +111,12 @@ window.review = (() => {
   function decide(choice) { if (item) ask('decide', { choice }); }
   function undo() { ask('undo'); }
   function step(by) { ask('step', { by }); }
-  function differences() { differing = !differing; overlay(); }
-  function hide() { hidden = !hidden; overlay(); }
-  function fade(by) { hidden = false; opacity = Math.min(100, Math.max(0, opacity + by)); overlay(); }
+  function differences() { if (!item) return; differing = !differing; overlay(); }
+  function hide() { if (!item) return; hidden = !hidden; overlay(); }
+  function fade(by) {
+    if (!item) return;
+    hidden = false; opacity = Math.min(100, Math.max(0, opacity + by)); overlay();
+  }
   function help() { const dialog = $('.help'); if (dialog.open) dialog.close(); else dialog.showModal(); }
 
   function onKey(event) {

@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from projects.engine.errors import UserError
+from projects.landcover.data.candidates import read_candidates
 from projects.landcover.data.decisions import DECISIONS_NAME
-from projects.landcover.review.candidates import read_candidates
 from projects.landcover.review.guard import Guard, check_access, is_loopback
 from projects.landcover.review.lock import reviewing
 from projects.landcover.review.session import Session
@@ -41,6 +41,8 @@ def serve(candidates: str | Path, decisions: str | Path | None = None, host: str
     announce = announce or _say
     check_access(host, token)
     session_of = read_candidates(candidates)
+    if not session_of.items:
+        raise UserError(f'{candidates}: all its samples were filtered away since: nothing to review')
     path = Path(decisions) if decisions is not None else Path(candidates) / DECISIONS_NAME
     if path.suffix.lower() not in ('.csv', '.json'):
         raise UserError(f'{path}: expected a .csv or .json file for the decisions')

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from projects.engine.errors import UserError
+from projects.landcover.data.candidates import Candidates, Item
 from projects.landcover.data.decisions import KEEP, SKIP, UNDONE, Decision, append_decision, last_rows, read_rows
-from projects.landcover.review.candidates import Candidates, Item
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from projects.engine.files import sha256_of, write_json
 from projects.geo.raster import write_mask
+from projects.landcover.data.candidates import CANDIDATES_NAME
 from projects.landcover.data.manifest import MANIFEST_NAME
-from projects.landcover.review.candidates import CANDIDATES_NAME
 from projects.landcover.taxonomy import get_taxonomy
 
 
