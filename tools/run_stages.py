@@ -3,6 +3,7 @@
 
 import argparse
 import shlex
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -66,4 +67,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    run(main, preemptible=True)
+    run(main, preemptible=not {'--dry-run', '--status'} & set(sys.argv))  # what only prints may end in `| head`

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from projects.engine.errors import REQUEUE, Preempted, UserError, told
+from projects.engine.options import read_options
 
 
 class Parser(argparse.ArgumentParser):
@@ -18,18 +19,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--cfg-options KEY=VALUE …``: dotted paths and values."""
-    from mmengine.config import DictAction  # here: mmengine brings torch, and the data tools do without
-
-    class Options(DictAction):
-        def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-            for value in values:
-                if '=' not in value:
-                    raise UserError(f'--cfg-options: expected KEY=VALUE, found {value!r}')
-            super().__call__(parser, namespace, values, option_string)
-
-    parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
+    """Add ``--cfg-options KEY=VALUE …``: dotted paths and values, as :mod:`projects.engine.options` reads them."""
+    parser.add_argument('--cfg-options', nargs='+', action=_Options, metavar='KEY=VALUE',
                         help='override existing keys of the config by dotted path')
+
+
+class _Options(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), **read_options(values)})
 
 
 def run(main: Callable[[], int | None], preemptible: bool = False) -> None:

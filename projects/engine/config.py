@@ -14,7 +14,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mmengine.config import Config
 from mmengine.registry import Registry, root
@@ -115,6 +115,7 @@ def registered_names() -> set[str]:
 
 def _check_option(config: Config, option: str, value: Any) -> None:
     here: Any = config
+    owner: Any = None
     keys = option.split('.')
     for depth, key in enumerate(keys):
         place = '.'.join(keys[:depth])
@@ -136,7 +137,7 @@ def _check_option(config: Config, option: str, value: Any) -> None:
                         return  # a new argument that is taken there
                 raise UserError(f'--cfg-options {option}: {name} has no key {key!r}'
                                 f'{nearest(key, {*here, *(accepted or ())})}')
-            here = here[key]
+            owner, here = here, here[key]
         elif here is None and depth:
             return  # a dict may replace None
         else:
@@ -145,8 +146,16 @@ def _check_option(config: Config, option: str, value: Any) -> None:
         if hasattr(here, 'keys'):
             raise UserError(f'--cfg-options {option}: it is a dict, found {value!r}; set its keys one by one: '
                             f'{option}.KEY=VALUE')
-        if isinstance(here, (int, float)) and not isinstance(here, bool):
+        if isinstance(here, (int, float)) and not isinstance(here, bool) and not _takes_text(owner, keys[-1]):
             raise UserError(f'--cfg-options {option}: expected a number like {here}, found {value!r}')
+
+
+def _takes_text(owner: Any, key: str) -> bool:
+    """Say whether an argument may be a text as well as a number: what its type declares (``str | int``)."""
+    name = owner.get('type') if hasattr(owner, 'get') else None
+    return isinstance(name, str) and any(
+        str in get_args(parameter.annotation) for target in registered(name)
+        for parameter in inspect.signature(target).parameters.values() if parameter.name == key)
 
 
 def _accepted(value: Any, place: str) -> set[str] | None:

@@ -33,6 +33,7 @@ from projects.engine.lineage_record import (
     code_record,
     data_records,
     experiment_config,
+    file_records,
     known_weights,
     lineage_of_checkpoint,
     parent_files,
@@ -236,6 +237,7 @@ def _describe(runner: Any) -> dict[str, Any]:
         'config': config_record(cfg),
         'code': code_record(),
         'data': data_records(cfg, runner.work_dir),
+        'files': file_records(cfg, runner.work_dir),
         'parents': [],
         'seed': runner.seed,
         'versions': versions(),
@@ -249,11 +251,15 @@ def _describe(runner: Any) -> dict[str, Any]:
 
 
 def _changes(before: dict[str, Any], record: dict[str, Any]) -> list[str]:
-    """Name the config keys and data sets that are not what the record before says."""
+    """Name the config keys, data sets and other files that are not what the record before says."""
     found = [f'config {key}' for key in changed_keys(before['config'].get('text') or '', record['config']['text'])]
-    old, new = ([(data.get('name'), data.get('sha256')) for data in one['data']] for one in (before, record))
-    return found + [f'data {name}' for name in dict.fromkeys(
-        pair[0] for pair in (*old, *new) if (pair in old) != (pair in new))]
+    for kind, key in (('data', 'name'), ('files', 'file')):
+        if before.get(kind) is None:  # files: a record from before there were any
+            continue
+        old, new = ([(item.get(key), item.get('sha256')) for item in one[kind]] for one in (before, record))
+        found += [f'{kind.removesuffix("s")} {name}' for name in dict.fromkeys(
+            pair[0] for pair in (*old, *new) if (pair in old) != (pair in new))]
+    return found
 
 
 def _set_aside(work_dir: Path, before: dict[str, Any] | None, own_id: str) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ SHAPES: dict[str, Any] = {
     'code': {'commit': str, 'dirty': bool, 'diff_sha256': str},
     'data': [{'name': str, 'root': str, 'source': str, 'manifest': str, 'sha256': str, 'splits': {ANY: int},
               'taxonomy_hash': str}],
+    'files': [{'role': str, 'file': str, 'path': str, 'sha256': str}],
     'parents': [{'role': str, 'file': str, 'path': str, 'sha256': str, 'lineage': dict, 'report': {
         'share_of_keys': float, 'share_of_elements': float, 'new': list}}],
     'seed': int, 'versions': {ANY: str},
@@ -234,6 +235,16 @@ def _data_record(root: str, work_dir: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError):
         pass  # another project's manifest: its hash still stands
     return record
+
+
+def file_records(config: Mapping[str, Any], work_dir: str | Path) -> list[dict[str, Any]]:
+    """Return one record for every other file that decides what is trained on: the sampler's ``difficulty``.
+
+    A relative path is written relative to the work directory.
+    """
+    paths = dict.fromkeys(_values((config.get('train_dataloader') or {}).get('sampler'), 'difficulty'))
+    return [{'role': 'difficulty', 'file': Path(path).name, 'path': _recorded(path, Path(work_dir)),
+             'sha256': sha256_of(Path(path).expanduser())} for path in paths if Path(path).expanduser().is_file()]
 
 
 def _values(value: Any, name: str) -> Iterator[str]:

@@ -30,6 +30,11 @@ def class_logits(logits: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
 
 
+def most_likely(scores: Tensor) -> Tensor:
+    """Return the first class with the highest score, (N, C, H, W) -> (N, H, W); on a CPU far quicker than argmax."""
+    return scores.max(dim=1).indices
+
+
 def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
     """Return ``softmax(log(p) / temperature)`` over axis 1: below 1 more certain, above 1 less; 1 changes nothing."""
     if temperature == 1.0:
@@ -143,7 +148,7 @@ class EnsembleTTA(BaseTTAModel):
         probabilities, _ = self.merge_views(inputs, _size(inputs[0], samples[0]))
         for sample, probability in zip(samples, probabilities, strict=True):
             sample.seg_probs = PixelData(data=probability)
-            sample.pred_sem_seg = PixelData(data=probability.argmax(dim=0, keepdim=True))
+            sample.pred_sem_seg = PixelData(data=most_likely(probability[None]))
         return samples
 
     def merge_preds(self, data_samples_list: list) -> list:
@@ -177,11 +182,11 @@ class EnsembleTTA(BaseTTAModel):
             if not alone:
                 if spread is not None:
                     spread.add(own.softmax(dim=1) if self.merge == 'logit' else own, weight)
-                classes = own.argmax(dim=1)
                 if index == 0:
-                    votes, agreed = classes, torch.ones_like(classes, dtype=torch.bool)
+                    votes = most_likely(own)
+                    agreed = torch.ones_like(votes, dtype=torch.bool)
                 else:
-                    agreed &= classes == votes
+                    agreed &= most_likely(own) == votes
             total = own.mul_(weight) if total is None else total.add_(own, alpha=weight)
             del own  # else it would live on beside the next network's
         if agreed is not None:
@@ -240,7 +245,7 @@ class EnsembleTTA(BaseTTAModel):
                 elif self.merge == 'logit':
                     total += view
                 else:
-                    best = view.argmax(dim=1, keepdim=True)
+                    best = most_likely(view)[:, None]
                     total.scatter_add_(1, best, torch.ones_like(best, dtype=total.dtype))
                 del view, probability
         return total.div_(number)

@@ -134,7 +134,7 @@ def resolve_ensemble(options: EnsembleOptions, cfg: Config, checkpoint: str | Pa
         if getattr(options, key) is not None:
             settings[key] = getattr(options, key)
             check_views(*(settings.get(name, default) for name, default in (
-                ('scales', (1.0,)), ('flips', ('none',)), ('merge', 'prob'))), f'--{key} ')
+                ('scales', (1.0,)), ('flips', ('none',)), ('merge', 'prob'))), 'ensemble')
     return Ensemble(settings, tuple(members), tuple(checkpoints), tuple(notes))
 
 

@@ -1,4 +1,7 @@
-"""Fit weights and temperatures of an ensemble on labelled images, and check them on others."""
+"""Fit weights and temperatures of an ensemble on labelled images, and check them on others.
+
+It stands here because it drives an ensemble; of `projects.evaluation`, which knows no ensembles, it takes the arithmetic.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -149,7 +152,11 @@ def fit_ensemble(config: str | Path, checkpoint: str | Path, out: str | Path, *,
     result = EnsembleFile(members, common, ensemble.merge, ensemble.scales, ensemble.flips)
     write_ensemble(out, result, split=split, fitted=vars(score), held_out=vars(other),
                    held_out_groups=sorted(held_out))
-    return Fit(result, score, other, resolved.notes)
+    notes = resolved.notes
+    if other.ece_after >= other.ece_before:
+        notes += (f'on the held-out half the calibration error did not fall ({other.ece_before:.4f} -> '
+                  f'{other.ece_after:.4f}): fit on more images, or leave the file aside',)
+    return Fit(result, score, other, notes)
 
 
 def _dataset(cfg: Any, split: str) -> Any:

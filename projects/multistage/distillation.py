@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.logging import print_log
+from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModel
 from mmseg.models.utils import resize
 from mmseg.registry import MODELS
@@ -93,7 +93,7 @@ class DistilledSegmentor(BaseModel):
             size = 'as many, or distil.remap' if remap is None else f'a remap of that size, not {found[0]} x {found[1]}'
             raise UserError(f'distil: teacher {self.teacher.path} has {expected[0]} outputs, the student '
                             f'{expected[1]}: expected at least two and {size}')
-        self.remap = None if remap is None else remap.tolist()  # no buffer: the state dict is the student's
+        self.remap = remap  # no buffer: the average (EMA) has none
         self.cache = _cache(cache, self.teacher)
         self._kept: list[Tensor] = []
         self._steps = 0
@@ -139,6 +139,8 @@ class DistilledSegmentor(BaseModel):
         losses['loss_kd'] = inputs.new_zeros((), dtype=torch.float32)
         if self.feature_loss is not None:
             losses['loss_feature'] = losses['loss_kd']
+        if not self.kd_weight:
+            _forget_statistics()
         if not self.kd_weight and not self.feature_weight:
             return losses
         logits, features = self._ask(inputs, views)
@@ -147,8 +149,9 @@ class DistilledSegmentor(BaseModel):
             own = self._own_logits(heads, head)
             own = resize(own.float(), label.shape[1:], mode='bilinear', align_corners=head.align_corners)
             logits = resize(logits.float(), label.shape[1:], mode='bilinear', align_corners=self.teacher.align_corners)
-            remap = None if self.remap is None else torch.tensor(self.remap, device=logits.device)
-            loss, statistics = self.kd_loss(own, logits, label, remap)
+            if self.remap is not None:
+                self.remap = self.remap.to(logits.device)  # a copy in the first step alone: it would wait for a GPU
+            loss, statistics = self.kd_loss(own, logits, label, self.remap)
             losses['loss_kd'] = self.kd_weight * loss
             losses.update({f'kd/{name}': value.detach() for name, value in statistics.items()})
             self._watch(statistics['kept_share'])
@@ -185,6 +188,13 @@ class DistilledSegmentor(BaseModel):
             print_log(f'KD keeps {100 * share:.1f} % of the labelled pixels, expected {100 * KEPT_RANGE[0]:.0f} to '
                       f'{100 * KEPT_RANGE[1]:.0f} %: {does} (distil.loss.threshold is {self.kd_loss.threshold:g})',
                       'current', logging.WARNING)
+
+
+def _forget_statistics() -> None:
+    """Take what KD has told before it was switched off out of the log, which would repeat the last values."""
+    scalars = MessageHub.get_current_instance().log_scalars
+    for name in [name for name in scalars if name.startswith('train/kd/')]:
+        del scalars[name]
 
 
 def _times(value: Tensor | list[Tensor], factor: float) -> Tensor | list[Tensor]:

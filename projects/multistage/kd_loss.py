@@ -61,18 +61,16 @@ class ConfidenceMaskedKDLoss(nn.Module):
         labelled = label != self.ignore_index  # (N, H, W)
         log_student = (student / self.temperature).log_softmax(1)
         if remap is None:
-            sharp = teacher.softmax(1)
+            sharp, known = teacher.softmax(1), labelled
             log_soft = (teacher / self.temperature).log_softmax(1)
-            soft = log_soft.exp()
             losses = F.kl_div(log_student, log_soft, reduction='none', log_target=True).sum(1)  # (N, H, W)
-            known = labelled
+            certain = log_soft.exp() if self.seed_compatible else sharp
         else:
             sharp, mass = _mapped(teacher.softmax(1), remap)
             soft, _ = _mapped((teacher / self.temperature).softmax(1), remap)
             losses = F.kl_div(log_student, soft, reduction='none').sum(1)
-            known = labelled & (mass >= 0.5)
-        confidence = (soft if self.seed_compatible else sharp).amax(1)
-        kept = known & (confidence >= self.threshold)
+            certain, known = soft if self.seed_compatible else sharp, labelled & (mass >= 0.5)
+        kept = known & (certain.amax(1) >= self.threshold)
         total = losses.where(kept, 0.0).sum()
         if self.seed_compatible:
             loss = total / student.numel()
@@ -80,8 +78,9 @@ class ConfidenceMaskedKDLoss(nn.Module):
             loss = total / kept.sum().clamp(min=1)
             if self.scale_by_t2:
                 loss = loss * self.temperature ** 2
-        right = sharp.argmax(1) == label
-        entropy = torch.special.entr(sharp).sum(1)
+        # argmax and entr would take most of the time of all this on a CPU
+        right = sharp.gather(1, label.where(labelled, 0).unsqueeze(1)).squeeze(1) == sharp.amax(1)
+        entropy = -(sharp * sharp.clamp(min=torch.finfo(sharp.dtype).tiny).log()).sum(1)
         return loss, {
             'kept_share': _share(kept, labelled),
             'teacher_entropy': entropy.where(labelled, 0.0).sum() / labelled.sum().clamp(min=1),

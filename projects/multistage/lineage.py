@@ -77,6 +77,8 @@ def _lines(record: Mapping[str, Any], seen: tuple[str, ...]) -> Iterator[str]:
         counts = ', '.join(f'{number} {split}' for split, number in (data.get('splits') or {}).items())
         told = f'manifest sha256 {_short(data["sha256"])}' if data.get('sha256') else 'no manifest: files not known'
         facts.append(('data', '  '.join(part for part in (data.get('name'), counts, told) if part)))
+    for item in record.get('files') or ():
+        facts.append((str(item.get('role')), f'{item.get("path")}  sha256 {_short(item.get("sha256"))}'))
     for start in record.get('starts') or ():
         facts.append(('start', _start(start)))
     for name, entry in (record.get('checkpoints') or {}).items():
@@ -153,7 +155,7 @@ def check(record: Mapping[str, Any], folder: str | Path) -> list[Finding]:
         folder: The folder of the record, which relative paths start from.
 
     Returns:
-        One finding for each configuration text, checkpoint, data manifest and parent, each file once.
+        One finding for each configuration text, checkpoint, data manifest, other file and parent, each file once.
     """
     return list(dict.fromkeys(_findings(record, Path(folder), 0)))
 
@@ -171,6 +173,9 @@ def _findings(record: Mapping[str, Any], folder: Path, depth: int) -> Iterator[F
         if data.get('sha256'):
             name = f'{data.get("root")}/{data.get("manifest")}'
             yield _verify(f'{label} data', data['sha256'], name, _place(name, folder))
+    for item in record.get('files') or ():
+        yield _verify(f'{label} {item.get("role")}', item.get('sha256'), str(item.get('path')),
+                      _place(str(item.get('path')), folder))
     for parent in record.get('parents') or ():
         place = _place(str(parent.get('path')), folder)
         yield _verify(f'{label} {parent.get("role")}', parent.get('sha256'), str(parent.get('path')), place)

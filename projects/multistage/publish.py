@@ -30,7 +30,8 @@ from projects.multistage.card import model_card
 FORMAT = 1
 WEIGHTS, CONFIG, CARD, SUMS = 'model.safetensors', 'config.py', 'MODEL_CARD.md', 'SHA256SUMS'
 FILES = (WEIGHTS, CONFIG, LINEAGE_NAME, CARD, SUMS)
-PRIVATE_KEYS = ('tracking', 'initialise')  # the trainer's account; weights that are in the file now
+# The trainer's account; weights that are in the file now; a teacher and when it taught: the file is the plain student.
+PRIVATE_KEYS = ('tracking', 'initialise', 'distil')
 
 
 def publish(checkpoint: str | Path, out: str | Path, force: bool = False) -> Path:
@@ -144,6 +145,8 @@ def published_config(config: dict[str, Any], names: Mapping[str, Any]) -> dict[s
     """
     plain = {key: value for key, value in experiment_config(config).items()
              if key in KNOWN_KEYS and key not in PRIVATE_KEYS}
+    if config.get('distil'):
+        plain.pop('loss_schedule', None)  # it names weights that only a student with a teacher has
     plain['experiment'] = {'task': names.get('task'), 'chain': names.get('chain'), 'stage': names.get('stage'),
                            'tags': list((config.get('experiment') or {}).get('tags') or [])}
     loaders = [plain[key] for key in ('train_dataloader', 'val_dataloader', 'test_dataloader') if plain.get(key)]
@@ -152,6 +155,9 @@ def published_config(config: dict[str, Any], names: Mapping[str, Any]) -> dict[s
     if len(roots) == 1:
         plain['data_root'] = f'data/{Path(roots.pop()).name}'  # where it lay is the trainer's own affair
         _each_root(loaders, lambda _: '${data_root}')
+    sampler = (plain.get('train_dataloader') or {}).get('sampler') or {}
+    if sampler.get('difficulty'):
+        sampler['difficulty'] = Path(sampler['difficulty']).name
     return plain
 
 

@@ -172,18 +172,21 @@ class InputConversion:
                 raise UserError(f'distil.teacher_config: data_preprocessor.{name}: expected {sizes[0]} bands, as the '
                                 f'student has, found {sizes[1]}')
         self.same = not self.flips and own_scale == other_scale
-        self.own, self.other = own_scale, other_scale
+        self.own, self.other = _tensors(own_scale), _tensors(other_scale)
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return images (N, C, H, W) for the other network."""
         if self.same:
             return inputs
+        for scale in (self.own, self.other):
+            if scale and scale['mean'].device != inputs.device:  # once: each copy would wait for a GPU
+                scale.update({name: values.to(inputs.device) for name, values in scale.items()})
         if self.own:
-            inputs = inputs * _bands(self.own['std'], inputs) + _bands(self.own['mean'], inputs)
+            inputs = inputs * self.own['std'] + self.own['mean']
         if self.flips:
             inputs = inputs.flip(1)
         if self.other:
-            inputs = (inputs - _bands(self.other['mean'], inputs)) / _bands(self.other['std'], inputs)
+            inputs = (inputs - self.other['mean']) / self.other['std']
         return inputs
 
 
@@ -197,5 +200,5 @@ def _scale(preprocessor: nn.Module) -> dict[str, list[float]] | None:
     return {name: getattr(preprocessor, name).flatten().tolist() for name in ('mean', 'std')}
 
 
-def _bands(values: list[float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+def _tensors(scale: dict[str, list[float]] | None) -> dict[str, Tensor] | None:
+    return scale and {name: torch.tensor(values).view(-1, 1, 1) for name, values in scale.items()}  # (C, 1, 1)

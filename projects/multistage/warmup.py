@@ -23,8 +23,9 @@ class StageWarmupHook(Hook):
     nothing is counted here, so that a resumed run has the right values at its first iteration.
 
     Args:
-        weights: Attribute paths from the model, and points (when, value): ascending, the first at 0. For example
-            ``kd_weight=[(0, 0.0), (5, 0.7)]``: off in epochs 0..4, on from epoch 5 (the sixth);
+        weights: Attribute paths from the model, and points (when, value): ascending, the first at 0; of several at 0
+            (a warm-up of no length) the last one counts. For example ``kd_weight=[(0, 0.0), (5, 0.7)]``: off in epochs
+            0..4, on from epoch 5 (the sixth);
             ``{'decode_head.loss_decode.1.loss_weight': …}`` for a loss of an ordinary segmentor.
         by_epoch: Points count epochs, else iterations; an iteration-based run counts iterations only.
         ramp: So many epochs (iterations) lie between the value before a point and its own, in equal steps: the first
@@ -90,6 +91,8 @@ def _points(path: str, points: Sequence[Sequence[float]], ramp: int) -> tuple[li
         whole = all(int(when) == when for when, _ in points)
     except (TypeError, ValueError) as error:
         raise UserError(f'{where}: expected pairs (when, value), found {points!r}') from error
+    while len(pairs) > 1 and pairs[0][0] == pairs[1][0] == 0:  # a warm-up of no length
+        del pairs[0]
     times = [when for when, _ in pairs]
     if not pairs or not whole or times[0] != 0 or any(a >= b for a, b in zip(times, times[1:])):
         raise UserError(f'{where}: expected whole, ascending times that begin at 0, found '

@@ -15,6 +15,7 @@ from projects.engine import lineage as module
 from projects.engine.checkpoints import read_checkpoint
 from projects.engine.energy import EnergyMeter
 from projects.engine.errors import UserError
+from projects.engine.files import write_json
 from projects.engine.lineage import LineageHook
 from projects.engine.lineage_record import (
     code_record,
@@ -25,8 +26,8 @@ from projects.engine.lineage_record import (
     text_sha256,
 )
 
-CONTRACT = {'version', 'run_id', 'name', 'task', 'chain', 'stage', 'tags', 'config', 'code', 'data', 'parents', 'seed',
-            'versions', 'hardware', 'starts', 'checkpoints', 'past_checkpoints', 'metrics'}
+CONTRACT = {'version', 'run_id', 'name', 'task', 'chain', 'stage', 'tags', 'config', 'code', 'data', 'files', 'parents',
+            'seed', 'versions', 'hardware', 'starts', 'checkpoints', 'past_checkpoints', 'metrics'}
 START = {'started', 'ended', 'from_iteration', 'to_iteration', 'status', 'reason', 'seconds', 'peak_memory_mib',
          'gpu_memory_mib', 'energy_wh', 'commit', 'config_sha256', 'data_sha256', 'changed'}
 
@@ -402,6 +403,32 @@ def test_a_resume_tells_what_was_changed_meanwhile(make_runner, data, caplog):
     assert [start['data_sha256'] for start in starts] == [
         [before], [before], [hashlib.sha256(manifest.read_bytes()).hexdigest()]]
     assert starts[0]['config_sha256'] == starts[1]['config_sha256'] != starts[2]['config_sha256']
+
+
+def test_a_difficulty_file_belongs_to_what_was_trained_on(make_runner, tmp_path, caplog):
+    difficulty = tmp_path / 'difficulty.json'
+    difficulty.write_text('{}')
+    digests = [hashlib.sha256(difficulty.read_bytes()).hexdigest()]
+    loader = dict(sampler=dict(type='HardSampleSampler', difficulty=str(difficulty)))
+    runner = make_runner(train_dataloader=loader)
+    LineageHook().before_train(runner)
+    LineageHook().before_train(make_runner(resume=True, iteration=2, train_dataloader=loader))
+    difficulty.write_text('{"version": 1}')
+    digests.append(hashlib.sha256(difficulty.read_bytes()).hexdigest())
+    LineageHook().before_train(make_runner(resume=True, iteration=5, train_dataloader=loader))
+    assert caplog.messages[-1].endswith('has changed since its last start: file difficulty.json')
+    record = read_lineage(runner.work_dir)
+    assert record['files'] == [{'role': 'difficulty', 'file': 'difficulty.json', 'path': str(difficulty),
+                                'sha256': digests[1]}]
+    assert [start['changed'] for start in record['starts']] == [[], [], ['file difficulty.json']]
+    del record['files']  # of a version before
+    write_json(Path(runner.work_dir) / 'lineage.json', record)
+    LineageHook().before_train(make_runner(resume=True, iteration=7, train_dataloader=loader))
+    record = read_lineage(runner.work_dir)
+    assert record['starts'][-1]['changed'] == [] and len(record['files']) == 1
+    difficulty.unlink()
+    LineageHook().before_train(make_runner(resume=True, iteration=9, train_dataloader=loader))
+    assert read_lineage(runner.work_dir)['starts'][-1]['changed'] == ['file difficulty.json']
 
 
 def test_relative_paths_are_told_from_the_work_directory(make_runner, tmp_path, monkeypatch):

@@ -136,7 +136,8 @@ def test_the_command_is_what_the_agent_of_wandb_would_run(tmp_path):
 def test_the_examples_are_read_and_their_configs_take_the_parameters(path, tmp_path):
     sweep = read_sweep(path)
     Sweeper(sweep, tmp_path / 'out', count=2).check()
-    assert sweep.metric.name == 'val/mIoU' and not (tmp_path / 'out').exists()
+    assert not (tmp_path / 'out').exists()
+    assert sweep.program == 'tools/run_stages.py' or sweep.metric.name == 'val/mIoU'  # a chain logs no metric
 
 
 def test_there_are_examples():
@@ -162,6 +163,23 @@ def test_every_listed_value_is_checked_before(tmp_path, name, values, message):
     with pytest.raises(UserError, match=message) as error:
         Sweeper(read_sweep(path), tmp_path / 'out').check()
     assert '\n' not in str(error.value)
+
+
+def test_texts_with_spaces_and_lists_reach_the_config_as_the_training_reads_them(tmp_path, monkeypatch):
+    config = 'configs/landcover/ftunetformer-tiny_s0-baseline_village-256.py'
+    path = definition(tmp_path, program='tools/train.py', command=['${program}', config, '${args_no_hyphens}'],
+                      parameters={'data_root': {'value': 'my data'}, 'crop_size': {'values': [[64, 64], [32, 64]]}})
+    seen = []
+    monkeypatch.setattr(sweep_run, 'load_config', lambda config, options: seen.append(options))
+    Sweeper(read_sweep(path), tmp_path / 'out').check()
+    assert seen == [{'data_root': 'my data', 'crop_size': [64, 64]}, {'data_root': 'my data', 'crop_size': [32, 64]}]
+
+
+def test_another_program_checks_its_own_arguments(tmp_path):
+    """The options of a chain are its trainings', and the Python file of its command is no training's config."""
+    path = definition(tmp_path, program='tools/run_stages.py', parameters={'optim_wrapper.optimizer.lrr': {'value': 1}},
+                      command=['${program}', 'configs/landcover/chain_tiny.py', '${args_no_hyphens}'])
+    Sweeper(read_sweep(path), tmp_path / 'out').check()
 
 
 def test_a_huge_grid_is_neither_listed_nor_begun_whole(tmp_path, sweeper):

@@ -46,6 +46,29 @@ def test_calibration_lowers_the_error_on_held_out_pixels():
     assert torch.equal(before.argmax(1), after.argmax(1))
 
 
+def test_calibration_of_an_overfitted_network_on_held_out_blocks():
+    """A network that has learnt its few pixels by heart is too sure of others; its temperature comes from half the
+    blocks, and is judged on the other half."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pixels = torch.randn(120 + 4000, 20)
+        labels = torch.multinomial((pixels @ torch.randn(20, 4) / 3).softmax(1), 1)[:, 0]
+        network = torch.nn.Sequential(torch.nn.Linear(20, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(pixels[:120]), labels[:120]).backward()
+        optimizer.step()
+    logits, labels = network(pixels[120:]).detach(), labels[120:]
+    blocks = [f'block{index // 400}' for index in range(4000)]
+    apart = held_out_groups(blocks)
+    held_out = torch.tensor([block in apart for block in blocks])
+    temperature = temperature_of(logits[~held_out], labels[~held_out])
+    before, after = (
+        expected_calibration_error((logits[held_out] / t).log_softmax(1), labels[held_out]) for t in (1, temperature))
+    assert temperature > 2 and before > 0.2 and after < 0.1
+
+
 @pytest.mark.parametrize('merge', ['prob', 'logit'])
 def test_a_member_that_knows_nothing_gets_no_weight(merge):
     logits, labels = honest(4000, 0)

@@ -2,14 +2,15 @@
 
 The plan names a config and runs; each run is a work directory and a list of lives, which may name another config. A
 life trains (with ``--resume auto``) in a process of its own and ends by itself, by a fail point, or by a signal: a
-``fraction`` of the time that the first life of all took after its ``log`` shows some text. Everything is imported once
-and each life is forked, so that a life costs its training and not five seconds of imports. How each life ended goes to
-PLAN.done.
+``fraction`` of the time that the first life of all took after its ``log`` shows some text. A life of several ``ranks``
+ends as its first one. Everything is imported once and each life is forked, so that a life costs its training and not
+five seconds of imports. How each life ended goes to PLAN.done.
 """
 
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -33,8 +34,10 @@ def live(config: str, work_dir: str, life: dict, whole: float) -> int:
         os.dup2(file, 1)
         os.dup2(file, 2)
         os.environ.update(life.get('environment', {}))
+        launcher = _fork_ranks(life['ranks']) if 'ranks' in life else 'none'
         try:
-            run(lambda: train(config, work_dir=work_dir, resume='auto', cfg_options=life.get('options')) and None)
+            run(lambda: train(config, work_dir=work_dir, resume='auto', cfg_options=life.get('options'),
+                              launcher=launcher) and None)
         except SystemExit as end:
             os._exit(end.code)  # what a tool's process does, without the cleaning up of this one's parent
     until = life.get('log', '')
@@ -49,6 +52,17 @@ def live(config: str, work_dir: str, life: dict, whole: float) -> int:
             break
         time.sleep(0.005)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _fork_ranks(number: int) -> str:
+    """Make this process the first of several, as torchrun would; return the launcher."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    rank = next((rank for rank in range(1, number) if os.fork() == 0), 0)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(number), LOCAL_WORLD_SIZE=str(number),
+                      MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    return 'pytorch'
 
 
 def main() -> None:

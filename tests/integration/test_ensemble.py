@@ -45,7 +45,6 @@ def members(config, tmp_path_factory):
 @pytest.fixture(scope='module')
 def fitted(config, members, prepared, tmp_path_factory):
     """An ensemble.json of the first two networks."""
-    from projects.multiscale.ensemble_options import EnsembleOptions
     from projects.multiscale.fit import fit_ensemble
 
     path = tmp_path_factory.mktemp('fit') / 'ensemble.json'
@@ -66,28 +65,26 @@ def test_fitting_lowers_what_it_fits(fitted):
     assert [member['file'] for member in content['members']] == ['a.pth', 'b.pth']
     assert sum(member['weight'] for member in content['members']) == pytest.approx(1)
     assert fit.fitted.nll_after < fit.fitted.nll_before
-    assert np.isfinite(fit.held_out.ece_after) and content['held_out']['images'] == 1
+    rose = fit.held_out.ece_after >= fit.held_out.ece_before  # the networks are random, and one image is held out
+    assert rose == any('did not fall' in note for note in fit.notes) and content['held_out']['images'] == 1
     assert fit.held_out.images == 1 and fit.fitted.images == 2
 
 
-def test_test_scores_an_ensemble_of_two_configs(tool, config, members, tmp_path):
-    first, second, third, narrow = members
-    printed = tool('test.py', config, first, '--also', second, f'{narrow}:{third}', '--scales', 0.75, 1, '--merge',
-                   'vote', '--work-dir', tmp_path / 'run', '--out', tmp_path / 'masks', options=[])
-    assert 'the members agree in' in printed
-    scores = scores_of(tmp_path / 'run')
-    assert np.isfinite(scores['scores']['ECE']) and 0 <= scores['scores']['mIoU'] <= 1
-    assert len(list((tmp_path / 'masks').iterdir())) == 3
-
-
-def test_test_in_two_processes_with_a_fitted_ensemble(tool, config, members, fitted, tmp_path):
-    printed = tool('dist_test.sh', config, members[0], 2, '--also', members[1], '--ensemble', fitted[0], '--work-dir',
-                   tmp_path, options=[])
-    assert 'the members agree in' in printed and 0 <= scores_of(tmp_path)['scores']['mIoU'] <= 1
+def test_test_in_one_and_two_processes_with_a_fitted_ensemble(tool, config, members, fitted, tmp_path):
+    asked = ['--also', members[1], '--ensemble', fitted[0], '--work-dir']
+    one = tool('test.py', config, members[0], *asked, tmp_path / 'one', '--out', tmp_path / 'masks',
+               '--show-dir', tmp_path / 'shown', options=[])
+    two = tool('dist_test.sh', config, members[0], 2, *asked, tmp_path / 'two', options=[])
+    scores = [scores_of(tmp_path / name) for name in ('one', 'two')]
+    assert scores[0]['confusion'] == scores[1]['confusion'] and np.sum(scores[0]['confusion']) == 3 * 64 * 64
+    assert scores[0]['scores'] == pytest.approx(scores[1]['scores'], nan_ok=True)
+    assert np.isfinite(scores[0]['scores']['ECE']) and 0 <= scores[0]['scores']['mIoU'] <= 1
+    assert 'the members agree in' in one and 'the members agree in' in two
+    assert len(list((tmp_path / 'masks').iterdir())) == 3 and len(list((tmp_path / 'shown').iterdir())) == 3
 
 
 def test_predict_png_and_geotiff_with_uncertainty(tool, config, members, tmp_path):
-    first, second, *_ = members
+    first, second, third, narrow = members
     blocks = np.random.default_rng(0).integers(1, 256, (12, 18, 3), dtype=np.uint8)
     image = np.kron(blocks, np.ones((8, 8, 1), np.uint8))
     folder = tmp_path / 'in'
@@ -98,8 +95,9 @@ def test_predict_png_and_geotiff_with_uncertainty(tool, config, members, tmp_pat
     with rasterio.open(folder / 'b.tif', 'w', driver='GTiff', dtype='uint8', count=3, height=96, width=144, nodata=0,
                        crs='EPSG:2154', transform=rasterio.Affine(1, 0, 652000, 0, -1, 6862000)) as dataset:
         dataset.write(holes.transpose(2, 0, 1))
-    tool('predict.py', config, first, folder, '--out', tmp_path / 'out', '--also', second, '--flips', 'none',
-         'vertical', '--uncertainty', '--probabilities', '--window', 64, '--device', 'cpu')
+    tool('predict.py', config, first, folder, '--out', tmp_path / 'out', '--also', second, f'{narrow}:{third}',
+         '--scales', 0.75, 1, '--flips', 'none', 'vertical', '--merge', 'prob', '--uncertainty', '--probabilities',
+         '--window', 64, '--device', 'cpu')
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
         f'{stem}{end}' for stem, ends in (('a', ('.png', '_probabilities.tif', '_uncertainty.tif')),
                                           ('b', ('.tif', '_probabilities.tif', '_uncertainty.tif'))) for end in ends]
@@ -117,13 +115,16 @@ def test_predict_png_and_geotiff_with_uncertainty(tool, config, members, tmp_pat
     assert (disagreement[20:] <= entropy[20:] + 1e-5).all()
 
 
-def test_equal_members_are_warned_about(tool, config, members, tmp_path):
+def test_equal_members_are_warned_about(config, members, tmp_path):
+    from projects.landcover.predict import predict
+
     blocks = np.random.default_rng(0).integers(1, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(blocks).save(tmp_path / 'a.png')
-    printed = tool('predict.py', config, members[0], tmp_path / 'a.png', '--out', tmp_path / 'out', '--also',
-                   members[0], '--scales', 1, '--flips', 'none', '--window', 64, '--device', 'cpu')
-    assert 'it counts twice' in printed
-    assert 'the 2 checkpoints agree in 100.0 % of the pixels: the ensemble can gain little' in printed
+    twice = EnsembleOptions(also=(str(members[0]),), scales=(1.0,), flips=('none',))
+    [result] = predict(config, members[0], tmp_path / 'a.png', tmp_path / 'out', ensemble=twice, window=64,
+                       device='cpu')
+    assert 'it counts twice' in result.warnings[0]
+    assert result.warnings[-1] == 'the 2 checkpoints agree in 100.0 % of the pixels: the ensemble can gain little'
 
 
 def test_what_a_user_can_get_wrong(config, members, fitted, tmp_path):
@@ -138,7 +139,7 @@ def test_what_a_user_can_get_wrong(config, members, fitted, tmp_path):
     from mmseg.registry import MODELS
     refused('none.pth: no such file', also=('none.pth',))
     refused('it does not fit this network', also=(third,))
-    refused('scales: expected one or more numbers above 0', scales=(0.0,))
+    refused('^ensemble.scales: expected one or more numbers above 0', scales=(0.0,))
     refused('name it with --also', file=fitted[0])
     refused('were not fitted', file=fitted[0], also=(second, f'{narrow}:{third}'))
     (tmp_path / 'broken.json').write_text('{"version": 2}')

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from mmengine.model import ExponentialMovingAverage
 from mmengine.optim import OptimWrapper
 from mmengine.runner.checkpoint import load_state_dict
@@ -90,6 +91,17 @@ def test_while_the_weights_are_zero_the_teacher_is_not_asked(distilled, networks
     monkeypatch.setattr(model.teacher.network, 'extract_feat', lambda inputs: pytest.fail('asked'))
     found = losses_of(model, networks.batch())
     assert float(found['loss_kd']) == 0.0 and not any(name.startswith('kd/') for name in found)
+
+
+def test_statistics_leave_the_log_with_kd(distilled, networks):
+    """A log line repeats the last value of what a step does not report."""
+    model, scalars = distilled(), MessageHub.get_current_instance().log_scalars
+    scalars.update({'train/kd/kept_share': 0.6, 'train/kd/agreement': 0.8, 'train/loss': 1.0})
+    losses_of(model, networks.batch())
+    assert 'train/kd/kept_share' in scalars
+    model.kd_weight = 0.0
+    losses_of(model, networks.batch())
+    assert scalars.pop('train/loss') == 1.0 and not any('kd' in name for name in scalars)
 
 
 def test_a_step_trains_the_student_and_leaves_the_teacher(distilled, networks):
@@ -219,7 +231,7 @@ def test_permuted_classes_are_refused_and_mapped_by_name(distilled, networks):
                                         '; found wood, water, town, field'):
         distilled(classes=permuted)
     by_name = distilled(classes=permuted, remap={name: name for name in permuted})
-    assert by_name.remap == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
+    assert by_name.remap.tolist() == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
     found = losses_of(by_name.eval(), networks.batch())['loss_kd']
     straight = distilled().eval()
     head = straight.teacher.network.decode_head.conv_seg

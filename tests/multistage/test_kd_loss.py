@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from projects.engine.errors import UserError
 from projects.multistage.feature_loss import FeatureDistillationLoss
@@ -128,6 +129,19 @@ def test_a_permuted_teacher_maps_back(batch):
     plain, mapped = loss(student, teacher, label), loss(student, teacher[:, order], label, matrix)
     torch.testing.assert_close(plain[0], mapped[0])
     torch.testing.assert_close(plain[1], mapped[1])
+
+
+@pytest.mark.parametrize('options', [dict(), dict(seed_compatible=True)])
+@pytest.mark.parametrize('remap', [None, torch.eye(4)], ids=['same', 'remapped'])
+def test_no_step_waits_for_a_value(batch, options, remap):
+    """Tensors without values: reading one, which waits for a GPU, would raise."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        student, teacher, label = (mode.from_tensor(item) for item in batch)
+        loss, statistics = ConfidenceMaskedKDLoss(**options)(student.requires_grad_(), teacher, label, remap)
+        loss.backward()
+        assert loss.shape == () and all(value.shape == () for value in statistics.values())
+        with pytest.raises(DataDependentOutputException):
+            loss.item()
 
 
 def test_scale(batch):

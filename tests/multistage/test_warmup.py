@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from mmseg.registry import MODELS
 from torch import nn
 
 from projects.engine.errors import UserError
@@ -47,6 +48,31 @@ def test_weights_by_epoch_and_by_iteration():
         hook.before_train(found)
         assert follow(hook, found, range(10), lambda model: model.kd_weight, 'epoch' if epochs else 'iter') == [
             0.0] * 5 + [0.7] * 3 + [0.1] * 2
+
+
+def test_a_warm_up_of_no_length_is_on_from_the_start():
+    """What configs/landcover/_base_/distil.py makes of warmup = 0."""
+    for ramp in (0, 3):
+        found = runner()
+        hook = StageWarmupHook({'kd_weight': [(0, 0.0), (0, 0.7)]}, ramp=ramp)
+        hook.before_train(found)
+        assert follow(hook, found, range(3), lambda model: model.kd_weight) == [0.7] * 3
+
+
+def test_a_loss_of_an_ordinary_segmentor(networks):
+    """No teacher: the second loss of the head is off, then counts half."""
+    found = runner()
+    found.model = MODELS.build(networks.segmentor()).eval()
+    hook = StageWarmupHook({'decode_head.loss_decode.1.loss_weight': [(0, 0.0), (1, 1.0), (2, 0.5)]})
+    hook.before_train(found)
+
+    def dice(model):
+        losses = model(**model.data_preprocessor(networks.batch(), True), mode='loss')
+        assert losses['decode.loss_ce'] > 0
+        return float(losses['decode.loss_dice'])
+
+    off, on, half = follow(hook, found, range(3), dice)
+    assert off == 0.0 and on > 0 and half == pytest.approx(on / 2)
 
 
 def test_a_resume_in_the_middle_has_the_right_weight_at_once():
@@ -108,7 +134,8 @@ def test_an_unknown_path_is_refused_before_training(path, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize('points', [[(1, 0.0)], [(0, 0.0), (5, 1.0), (5, 0.5)], [(0, 0.0), (3, 1.0), (2, 0.5)], [],
+@pytest.mark.parametrize('points', [[(1, 0.0)], [(0, 0.0), (5, 1.0), (5, 0.5)], [(1, 0.0), (0, 0.5)], [],
+                                    [(0, 0.0), (3, 1.0), (2, 0.5)],
                                     [(0, 0.0), (1.5, 1.0)], [0.5], [(0, 'much')]])
 def test_schedules_that_are_none_are_refused(points):
     with pytest.raises(UserError, match='loss_schedule.weights.kd_weight'):

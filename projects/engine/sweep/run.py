@@ -1,6 +1,5 @@
 """Running a sweep: one trial after another, each an ordinary training process, with a state that outlives a kill."""
 
-import argparse
 import hashlib
 import json
 import os
@@ -14,12 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import DictAction
-
 from projects.engine.config import load_config, nearest
 from projects.engine.errors import REQUEUE, UserError
 from projects.engine.files import write_json
 from projects.engine.lock import locked
+from projects.engine.options import read_options
 from projects.engine.scalars import Scalars
 from projects.engine.sweep.definition import Sweep
 from projects.engine.sweep.history import best_of, metric_history, should_stop
@@ -117,7 +115,7 @@ class Sweeper:
                 continue
             seen |= values
             try:
-                load_config(config, _as_options(parameters))
+                load_config(config, read_options(f'{name}={value}' for name, value in parameters.items()))
             except UserError as error:
                 raise UserError(f'sweep {self.sweep.path}: trial {number}: {error}') from error
 
@@ -299,14 +297,6 @@ class Sweeper:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _as_options(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Read the values as the training will read them from its command line."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='*', action=DictAction)
-    found = parser.parse_args(['--cfg-options', *(f'{name}={value}' for name, value in parameters.items())])
-    return found.cfg_options or {}
 
 
 def _is_trial(process: int, work_dir: Path) -> bool:

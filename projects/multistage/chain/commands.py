@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from projects.multistage.chain.definition import Chain, filled, templates_of
+from projects.multistage.chain.definition import Chain, templates_of
 from projects.multistage.chain.fingerprint import config_beside, option_arguments, symbolic_command
 from projects.multistage.chain.stages import ROOT, Stage, ToolStage, TrainStage, tool_file
 
@@ -44,8 +44,3 @@ def command_of(stage: Stage, chain: Chain, options: Mapping[str, Any], values: M
 def unfilled(command: list[str]) -> list[str]:
     """Return the templates that are left in a command."""
     return [f'{{{name}.{what}}}' for name, what in templates_of(command) if what]
-
-
-def filled_paths(paths: tuple[str, ...], values: Mapping[str, str]) -> list[str]:
-    """Return paths with their templates filled in."""
-    return list(filled(list(paths), values))

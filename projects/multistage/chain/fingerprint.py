@@ -14,6 +14,7 @@ from projects.engine.config import load_config
 from projects.engine.config_text import changed_keys
 from projects.engine.errors import UserError
 from projects.engine.lineage_record import parent_files
+from projects.engine.options import read_options
 from projects.multistage.chain.code import code_hashes, digest
 from projects.multistage.chain.contents import content_hash, data_sets
 from projects.multistage.chain.definition import TEMPLATE, Chain, filled, templates_of
@@ -24,7 +25,6 @@ from projects.multistage.chain.stages import (
     TrainStage,
     flat_options,
     options_as_arguments,
-    read_options,
     tool_file,
 )
 
@@ -49,15 +49,13 @@ class Fingerprint:
                 'parents': dict(self.parents)}
 
 
-def differences(record: Mapping[str, Any], now: Fingerprint, details: Mapping[str, Any] | None = None,
-                accept_code: bool = False) -> list[str]:
+def differences(record: Mapping[str, Any], now: Fingerprint, details: Mapping[str, Any] | None = None) -> list[str]:
     """Say what has changed since a stage was begun.
 
     Args:
         record: Of :meth:`Fingerprint.record`, then.
         now: The stage's fingerprint now.
         details: What :attr:`Fingerprint.details` was then, where it is known.
-        accept_code: Leave the code out.
     """
     details = details or {}
     found = []
@@ -66,7 +64,7 @@ def differences(record: Mapping[str, Any], now: Fingerprint, details: Mapping[st
         found.append('config' + _named(changed_keys(old, new) if old and new else []))
     if record.get('command') != now.command:
         found.append('command')
-    if record.get('code') != now.code and not accept_code:
+    if record.get('code') != now.code:
         old, new = details.get('code') or {}, now.details.get('code') or {}
         changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)] if old else []
         found.append('code' + _named(changed))

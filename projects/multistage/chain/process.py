@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,12 +151,12 @@ def live_line(stage: str) -> Callable[[str], None] | None:
     return show
 
 
-def status_of(code: int, statuses: Mapping[int, str]) -> str:
+def status_of(code: int) -> str:
     """Write an exit code for a reader: ``status 2``, or the signal's name."""
     if code < 0:
         with suppress(ValueError):
             return signal.Signals(-code).name
-    return statuses.get(code, f'status {code}')
+    return f'status {code}'
 
 
 def _leader(process: int) -> int | None:

@@ -6,6 +6,7 @@ number) come first. The chain knows no task: what a row means is the affair of t
 """
 
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from projects.engine.files import write_json, write_text
 from projects.evaluation.tables import markdown_table, text_table
 from projects.multistage.chain.contents import MANIFEST, read_manifest_items
 from projects.multistage.chain.definition import Chain
+from projects.multistage.chain.process import left_behind
 from projects.multistage.chain.run import ChainRunner
 from projects.multistage.chain.stages import ToolStage, TrainStage, WaitStage
 
@@ -22,6 +24,7 @@ CORRECTED, TOTAL, TRAIN, REMOVED, EFFECTIVE = (
     'Corrected masks', 'Total images', 'Training images', 'Removed images', 'Effective samples per epoch')
 KEPT = (CORRECTED, REMOVED)  # what was done to the data that a set was made from holds for it too
 HEADER = ('Stage', 'Images', 'Split', 'mIoU', 'F1', 'Gain', 'Time', 'Status', 'Notes')
+WORDS = ('Status', 'Notes')
 
 
 def progression(runner: ChainRunner) -> dict[str, Any]:
@@ -31,7 +34,14 @@ def progression(runner: ChainRunner) -> dict[str, Any]:
 
 def progression_text(values: Mapping[str, Any]) -> str:
     """Return both tables for a terminal."""
-    return '\n\n'.join(f'{title}\n{text_table(header, rows)}' for title, header, rows in _tables(values))
+    parts = []
+    for title, header, rows in _tables(values):
+        for index in [header.index(name) for name in WORDS if name in header]:  # words stand to the left
+            width = max(len(row[index]) for row in [header, *rows])
+            for row in [header, *rows]:
+                row[index] = row[index].ljust(width)
+        parts.append(f'{title}\n{text_table(header, rows)}')
+    return '\n\n'.join(parts)
 
 
 def progression_markdown(values: Mapping[str, Any]) -> str:
@@ -68,10 +78,14 @@ def _stages(runner: ChainRunner) -> Iterator[dict[str, Any]]:
         split = gate.get('split') if gate.get('split') in measures else next(iter(measures), None)
         measure = measures.get(split) or {}
         trained = isinstance(stage, TrainStage)
-        yield {'name': stage.name, 'status': entry.get('status', 'not begun'),
+        status = entry.get('status', 'not begun')
+        if status == 'running' and entry.get('host') == socket.gethostname() and not left_behind(
+                runner.directory(stage.name)):
+            status = 'killed'
+        yield {'name': stage.name, 'status': status,
                'images': result.get('images') if trained else measure.get('samples'), 'split': split,
                'metrics': measure.get('metrics') or {}, 'gain': gate.get('gain'), 'gate': gate.get('text'),
-               'seconds': entry.get('seconds'), 'note': _note(stage.note, gate)}
+               'seconds': entry.get('seconds') or None, 'note': _note(stage.note, gate)}
 
 
 def _note(note: str, gate: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Running a chain: what is complete and unchanged is left alone, what was interrupted goes on, the rest is done."""
 
 import json
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -37,8 +38,8 @@ NO_RESULT = ('config', 'options')  # of a TrainStage: texts that need no run
 class Decision:
     """What is to be done about a stage, and why.
 
-    ``action`` is ``skip`` (complete and unchanged), ``run``, ``resume`` (goes on in its directory), ``redo`` (its
-    directory is set aside first), ``wait`` (for a person) or ``follow`` (known only when an earlier stage is done).
+    ``action`` is ``skip`` (complete and unchanged), ``run``, ``resume`` (goes on in its directory), ``redo`` (what is
+    there is set aside first), ``wait`` (for a person) or ``follow`` (known only when an earlier stage is done).
     """
 
     action: str
@@ -199,7 +200,11 @@ class ChainRunner:
             if before:
                 return Decision('follow', f'after {", ".join(before)}')
             missing = self.missing(stage)
-            return Decision('wait', f'for {missing}') if missing else Decision('skip', 'its file is there')
+            if missing is None:
+                return Decision('skip', 'its file is there')
+            old = self._set_aside_file(Path(missing))
+            return Decision('wait', f'for {missing}' + (
+                f' (an earlier one, of what has been done anew since: {old})' if old else ''))
         entry, folder = self.state.get(stage.name), self.directory(stage.name)
         if before:
             return Decision('follow', f'after {", ".join(before)}' + ('' if entry is None else '; unless they give the '
@@ -312,7 +317,9 @@ class ChainRunner:
 
     def _execute(self, stage: TrainStage | ToolStage, decision: Decision, group: bool) -> Outcome | None:
         name, folder, log = stage.name, self.directory(stage.name), self.work_dir / f'{stage.name}.log'
-        if decision.action == 'redo' and (aside := self._set_aside(name)):
+        if decision.action == 'redo' and self._clear(stage, self.state.get(name)):
+            self.tell(f'{name}: {decision.why}: begins anew, what it left is deleted')
+        elif decision.action == 'redo' and (aside := self._set_aside(name)):
             self.tell(f'{name}: {decision.why}: set aside as {aside}, done anew')
         elif decision.action == 'resume':
             self.tell(f'{name}: {decision.why}: goes on')
@@ -370,7 +377,7 @@ class ChainRunner:
             entry.update(status='interrupted', reason=ended.asked or 'pre-empted')
             self.state.put(name, entry)
             return self._interrupted(stage)
-        reason = reason or f'{status_of(ended.code, {})}: {last_line(log)}'
+        reason = reason or f'{status_of(ended.code)}: {last_line(log)}'
         entry.update(status='failed', reason=reason)
         self.state.put(name, entry)
         return Outcome(FAILED, f'{name} failed: {reason} (the whole output: {log})')
@@ -399,6 +406,32 @@ class ChainRunner:
         return None
 
     # ------------------------------------------------------------------------------------------------- files
+
+    def _set_aside_file(self, file: Path) -> Path | None:
+        """Return where a file went that a person had made in a stage's directory before that was set aside."""
+        for stage in self.chain.stages:
+            folder = self.directory(stage.name)
+            if file.is_relative_to(folder):
+                found = [old / file.relative_to(folder) for old in self.work_dir.glob(f'{stage.name}.old-*')]
+                return max((path for path in found if path.is_file()), key=lambda path: path.stat().st_mtime,
+                           default=None)
+        return None
+
+    def _clear(self, stage: TrainStage | ToolStage, entry: Mapping[str, Any] | None) -> bool:
+        """Delete what a tool that never came to its end left behind: nobody can use it.
+
+        The directory stays where it may hold more than that: checkpoints of a training, what a failure can be
+        understood by, a file that a person has made.
+        """
+        folder = self.directory(stage.name)
+        if not isinstance(stage, ToolStage) or entry is None or entry['status'] not in ('running', 'interrupted'):
+            return False
+        for other in self.chain.stages:
+            if isinstance(other, WaitStage) and not self.missing(other) and Path(
+                    self.values(other)[f'{other.name}.file']).is_relative_to(folder):
+                return False
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
 
     def _set_aside(self, name: str) -> str | None:
         """Rename a stage's directory and its log out of the way; nothing is deleted.

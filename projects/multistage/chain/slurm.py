@@ -10,7 +10,7 @@ from pathlib import Path
 
 from projects.engine.errors import UserError
 from projects.engine.files import write_json, write_text
-from projects.multistage.chain.definition import needs_of
+from projects.multistage.chain.definition import filled, needs_of
 from projects.multistage.chain.run import DONE, WAITING, ChainRunner, Outcome
 from projects.multistage.chain.stages import ROOT, TrainStage, WaitStage, options_as_arguments
 
@@ -68,8 +68,9 @@ def submit(runner: ChainRunner, arguments: Sequence[str]) -> Outcome:
         if isinstance(stage, WaitStage) or any(name in waiting for name in needs_of(stage)):
             waiting.append(stage.name)
             if isinstance(stage, WaitStage):
-                message = message or (f'{stage.name} waits for a person: {stage.text} (then the same command submits '
-                                      'the rest)')
+                text = filled(stage.text, runner.values(stage))
+                message = message or (f'{stage.name} waits for a person: {text} (then the same command submits the '
+                                      'rest)')
             continue
         if (job := jobs.get(stage.name)) and _is_queued(job):
             runner.tell(f'{stage.name}: job {job} is there already')

@@ -1,17 +1,16 @@
 """The types of stages: what each is told, what it gives to others, and the command that it runs."""
 
-import argparse
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mmengine.config import DictAction
 from mmengine.registry import Registry
 
 from projects.engine.config import nearest
 from projects.engine.errors import UserError
+from projects.engine.options import write_value
 
 STAGES = Registry('stage of a chain', locations=['projects.multistage.chain.stages'])
 ROOT = Path(__file__).resolve().parents[3]
@@ -193,29 +192,17 @@ def options_as_arguments(options: Mapping[str, Any]) -> list[str]:
     Nested dicts become dotted keys.
 
     Raises:
-        UserError: A value cannot be written that way (a text with a space or a comma, say).
+        UserError: A value cannot be written that way (an empty dict, say).
     """
     arguments = []
     for key, value in flat_options(options).items():
-        text = _written(value)
-        argument = f'{key}={text}'
+        if not re.fullmatch(r'[^\s=]+', key):
+            raise UserError(f'{key!r}: expected a dotted key')
         try:
-            read = read_options([argument])[key]
-        except (AssertionError, RecursionError):
-            read = None if value is not None else ...
-        if not re.fullmatch(r'[^\s=]+', key) or _lists(read) != _lists(value) or type(_lists(read)) is not type(
-                _lists(value)):
-            raise UserError(f'{key}: {value!r} cannot be given as --cfg-options {argument}: no spaces, commas or '
-                            'brackets in texts; write it into a config')
-        arguments.append(argument)
+            arguments.append(f'{key}={write_value(value)}')
+        except ValueError as error:
+            raise UserError(f'{key}: {error}; write it into a config') from error
     return arguments
-
-
-def read_options(arguments: list[str]) -> dict[str, Any]:
-    """Read ``KEY=VALUE`` arguments as ``--cfg-options`` does."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='*', action=DictAction)
-    return parser.parse_args(['--cfg-options', *arguments]).cfg_options or {}
 
 
 def flat_options(options: Mapping[str, Any], place: str = '') -> dict[str, Any]:
@@ -225,17 +212,6 @@ def flat_options(options: Mapping[str, Any], place: str = '') -> dict[str, Any]:
         name = f'{place}.{key}' if place else str(key)
         flat.update(flat_options(value, name) if isinstance(value, Mapping) and value else {name: value})
     return flat
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        inner = ','.join(map(_written, value))
-        return f'({inner})' if isinstance(value, tuple) else f'[{inner}]'
-    return str(value)
-
-
-def _lists(value: Any) -> Any:
-    return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _no_text(value: Any, *keys: str, empty: bool = False) -> Iterator[str]:
