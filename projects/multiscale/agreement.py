@@ -49,7 +49,7 @@ class EnsembleAgreementHook(Hook):
         _ensemble(runner).take_agreement()
 
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        """Log the share of pixels in which all members agreed, over all ranks; an image that they repeat counts twice."""
+        """Log the share of pixels in which all members agreed; an image that ranks repeat counts twice."""
         ensemble = _ensemble(runner)
         device = next(ensemble.parameters()).device
         counts = torch.tensor(ensemble.take_agreement(), dtype=torch.int64, device=device)

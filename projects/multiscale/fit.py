@@ -1,6 +1,6 @@
 """Fit weights and temperatures of an ensemble on labelled images, and check them on others.
 
-It stands here because it drives an ensemble; of `projects.evaluation`, which knows no ensembles, it takes the arithmetic.
+It stands here because it drives an ensemble; the arithmetic is that of `projects.evaluation`, which knows none.
 """
 
 from collections.abc import Iterable, Sequence
