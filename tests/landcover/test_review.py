@@ -17,12 +17,12 @@ from PIL import Image
 
 from projects.engine.errors import UserError
 from projects.engine.files import sha256_of
+from projects.engine.lock import held
 from projects.landcover.data.candidates import inside, read_candidates
 from projects.landcover.data.decisions import read_decisions, read_rows
 from projects.landcover.review.guard import Guard, check_access, is_loopback
-from projects.landcover.review.lock import reviewing
 from projects.landcover.review.pictures import BRIGHT, CLEAR, DARK, HATCH, Pictures, encode_classes
-from projects.landcover.review.server import address, listen, serve
+from projects.landcover.review.server import BUSY, address, listen, lock_of, serve
 from projects.landcover.review.session import Session
 from projects.landcover.review.testing import change, make_candidates
 from projects.landcover.taxonomy import get_taxonomy
@@ -440,7 +440,7 @@ def test_mistakes_are_told_before_anything_starts(folder: Path, tmp_path: Path) 
 
 def test_one_server_for_a_decisions_file(folder: Path, repository: Path) -> None:
     pytest.importorskip('nicegui')
-    with reviewing(folder / 'decisions.csv'):
+    with held(lock_of(folder / 'decisions.csv'), 'decisions.csv', BUSY):
         environment = {key: value for key, value in os.environ.items() if not key.startswith('PYTEST')}
         found = subprocess.run([sys.executable, repository / 'tools/landcover/review.py', folder], text=True,
                                capture_output=True, timeout=60, env=environment)

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from projects.engine.files import write_json
 from projects.engine.lock import locked
 from projects.engine.options import read_options
 from projects.engine.scalars import Scalars
+from projects.engine.signals import answering
 from projects.engine.sweep.definition import Sweep
 from projects.engine.sweep.history import best_of, metric_history, should_stop
 from projects.engine.sweep.results import write_results
@@ -95,6 +95,9 @@ class Sweeper:
         return [self.sweep.command_of(parameters, self._directory(number), resume=False)
                 for number, parameters in enumerate(self.planned, 1)]
 
+    def _ask(self, signal_name: str) -> None:
+        self._asked = signal_name  # the trial is asked to save, then this call ends
+
     def check(self) -> None:
         """Build the config with every value that is listed: a misspelt path or a wrong value costs no trial.
 
@@ -122,7 +125,7 @@ class Sweeper:
     def run(self) -> Outcome:
         """Run what is left of the sweep."""
         self.check()
-        with locked(self.work_dir), self._answering_signals():
+        with locked(self.work_dir), answering(self._ask):
             self._read_state()
             for trial in self.trials:
                 self._check_metric(trial)
@@ -283,20 +286,6 @@ class Sweeper:
         if trials:
             done = sum(trial.status in DONE for trial in trials)
             self.tell(f'goes on: {done} of {len(self.planned)} trials are done')
-
-    @contextmanager
-    def _answering_signals(self) -> Iterator[None]:
-        """Answer Ctrl-C, SIGTERM and SIGUSR1 by asking the trial to save, and ending."""
-
-        def ask(number: int, frame: Any) -> None:
-            self._asked = signal.Signals(number).name
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _is_trial(process: int, work_dir: Path) -> bool:

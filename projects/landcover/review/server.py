@@ -12,13 +12,19 @@ from pathlib import Path
 from urllib.parse import quote
 
 from projects.engine.errors import UserError
+from projects.engine.lock import held
 from projects.landcover.data.candidates import read_candidates
 from projects.landcover.data.decisions import DECISIONS_NAME
 from projects.landcover.review.guard import Guard, check_access, is_loopback
-from projects.landcover.review.lock import reviewing
 from projects.landcover.review.session import Session
 
 SHUTDOWN_SECONDS = 2  # open pages get so long to close their connection
+BUSY = 'is serving its review; stop that one first, or choose other --decisions'
+
+
+def lock_of(decisions: Path) -> Path:
+    """Return the lock file of a decisions file: two servers would each append without knowing the other's rows."""
+    return decisions.with_name(f'.{decisions.name}.lock')
 
 
 def serve(candidates: str | Path, decisions: str | Path | None = None, host: str = '127.0.0.1', port: int = 0,
@@ -54,7 +60,7 @@ def serve(candidates: str | Path, decisions: str | Path | None = None, host: str
         from nicegui import ui
     except ImportError as error:
         raise UserError(f'the review page needs {error.name}: pip install -r requirements/review.txt') from error
-    with reviewing(path), closing(listen(host, port)) as listener:
+    with held(lock_of(path), path, BUSY), closing(listen(host, port)) as listener:
         session = Session(session_of, path)
         if session.foreign:
             announce(f'{path}: {len(session.foreign)} samples are no candidates here, first {session.foreign[0]!r}')

@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 from projects.engine.errors import REQUEUE, UserError
 from projects.engine.files import remove_leftovers, write_json
+from projects.engine.signals import answering
 from projects.multistage.chain.commands import command_of, unfilled
 from projects.multistage.chain.contents import content_hash
 from projects.multistage.chain.definition import Chain, filled, needs_of, results_of
@@ -178,6 +177,9 @@ class ChainRunner:
 
     # ------------------------------------------------------------------------------------------------- decisions
 
+    def _ask(self, signal_name: str) -> None:
+        self._asked = signal_name  # the stage is asked to save, then this call ends
+
     def check(self) -> None:
         """Build every chosen stage's config and look for its data: a mistake costs no training.
 
@@ -269,7 +271,7 @@ class ChainRunner:
         """
         self.check()
         with holding(self.work_dir, [stage.name for stage in self.chain.stages], self.choice.only), \
-                self._answering_signals():
+                answering(self._ask):
             self.state.read_again()
             if self.choice.only is None:
                 remove_leftovers(self.work_dir)
@@ -462,20 +464,6 @@ class ChainRunner:
             return found if found['of'] == entry['fingerprint'] else {}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
-
-    @contextmanager
-    def _answering_signals(self) -> Iterator[None]:
-        """Answer Ctrl-C, SIGTERM and SIGUSR1 by asking the stage to save, and ending."""
-
-        def ask(number: int, frame: Any) -> None:
-            self._asked = signal.Signals(number).name
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _now() -> str:
