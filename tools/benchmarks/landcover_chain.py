@@ -93,8 +93,8 @@ def score(data: Path, out: Path, seed: int) -> dict[str, dict]:
         scores = folder / name / 'evaluation/test/scores.json'
         if name != 'ensemble' and not scores.exists():
             config = CHAIN.parent / chain.stage(name).config
-            checked('test.py', config, folder / name / state[name]['result']['best'], '--work-dir', folder / name, '--cfg-options',
-                    f'data_root={data / "dronedeploy"}', log=out / f'seed_{seed}.log')
+            checked('test.py', config, folder / name / state[name]['result']['best'], '--work-dir', folder / name,
+                    '--cfg-options', f'data_root={data / "dronedeploy"}', log=out / f'seed_{seed}.log')
         result = json.loads(scores.read_text())
         found[name] = {**result['scores'], 'IoU': {row['class']: row['IoU'] for row in result['per_class']},
                        'cpu_seconds': state[name].get('cpu_seconds')}
