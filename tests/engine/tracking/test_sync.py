@@ -14,7 +14,7 @@ import pytest
 import projects.engine.tracking.sync as sync
 from projects.engine.errors import UserError
 from projects.engine.lock import locked
-from projects.engine.tracking.offline import records, transcripts
+from projects.engine.tracking.offline import read_transcript, records, transcripts
 
 ROOT = Path(__file__).resolve().parents[3]
 LINES = [{'loss': 1 / index, 'iter': index, 'step': index} for index in range(1, 401)] + [{'mIoU': 0.5, 'step': 400}]
@@ -84,6 +84,9 @@ def test_the_original_of_a_torn_file_is_kept(killed):
     path = next((killed / 'wandb').glob('offline-run-*/run-abcd1234.wandb'))
     torn = path.read_bytes()[:2000]
     path.write_bytes(torn)
+    if not read_transcript(path).torn:  # a record ends just there: that hangs on the length of the folder's name
+        torn = torn[:-1]
+        path.write_bytes(torn)
     assert sync.repair(killed).torn == 1
     assert path.with_name('run-abcd1234.wandb.original').read_bytes() == torn
     assert path.read_bytes() == torn[:len(path.read_bytes())] and iterations(killed) == [*range(1, 401), 400]
