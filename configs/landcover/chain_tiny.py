@@ -3,7 +3,7 @@
 _base_ = './chain.py'
 name = 'ftunetformer-tiny_village-256'
 inputs = dict(_delete_=True, target='data/village', source='data/village_source')
-budget = {'train_cfg.max_iters': 240, 'train_cfg.val_interval': 80}  # of every training
+budget = {'train_cfg.max_iters': 160, 'train_cfg.val_interval': 80}  # of every training
 stages = dict(
     baseline=dict(
         config='ftunetformer-tiny_s0-baseline_village-256.py',
