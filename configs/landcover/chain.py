@@ -38,7 +38,8 @@ stages = dict(
                  '--out', '{dir}/data']),
     pretrain=dict(
         type='TrainStage', config='ftunetformer_s1-pretrain_45e_landcover6-512.py', note='combined, filtered',
-        options={'data_root': '{filter.dir}/data', **from_imagenet}),
+        options={'data_root': '{filter.dir}/data', 'val_dataloader.dataset.data_root': '{correct.dir}/data',
+                 'test_dataloader.dataset.data_root': '{correct.dir}/data', **from_imagenet}),
     finetune=dict(
         type='TrainStage', config=network, note='corrected labels', options={'data_root': '{correct.dir}/data'},
         parents={'initialise.checkpoint': 'pretrain'}, gate=dict(parent='baseline')),

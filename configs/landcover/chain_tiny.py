@@ -17,7 +17,9 @@ stages = dict(
         '--out', '{dir}/data']),
     pretrain=dict(
         config='ftunetformer-tiny_s1-pretrain_village-256.py',
-        options=dict(_delete_=True, data_root='{filter.dir}/data', **budget)),
+        options={'_delete_': True, 'data_root': '{filter.dir}/data', **budget,
+                 'val_dataloader.dataset.data_root': '{inputs.target}',  # scored on what all stages are scored on
+                 'test_dataloader.dataset.data_root': '{inputs.target}'}),
     finetune=dict(
         config='ftunetformer-tiny_s2-finetune_village-256.py', note='target alone',
         options=dict(data_root='{inputs.target}', **budget)),
