@@ -147,8 +147,8 @@ def fit_ensemble(config: str | Path, checkpoint: str | Path, out: str | Path, *,
     fitted = (weights, temperatures, common)
     score = _score(views, labels, ensemble.merge, fitted, images[False])
     other = _score(other_views, other_labels, ensemble.merge, fitted, images[True])
-    members = tuple(FittedMember(path.name, sha256_of(path), weight, temperature) for path, weight, temperature in zip(
-        resolved.checkpoints, weights, temperatures))
+    members = tuple(FittedMember(name, sha256_of(path), weight, temperature) for name, path, weight, temperature in zip(
+        short_names(resolved.checkpoints), resolved.checkpoints, weights, temperatures))
     result = EnsembleFile(members, common, ensemble.merge, ensemble.scales, ensemble.flips)
     write_ensemble(out, result, split=split, fitted=vars(score), held_out=vars(other),
                    held_out_groups=sorted(held_out))
@@ -156,7 +156,15 @@ def fit_ensemble(config: str | Path, checkpoint: str | Path, out: str | Path, *,
     if other.ece_after >= other.ece_before:
         notes += (f'on the held-out half the calibration error did not fall ({other.ece_before:.4f} -> '
                   f'{other.ece_after:.4f}): fit on more images, or leave the file aside',)
+    notes += tuple(f'{member.file} counts for almost nothing (weight {member.weight:.3f}): the others do as well alone'
+                   for member in members if len(members) > 1 and member.weight < 0.01)
     return Fit(result, score, other, notes)
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Return the files' names, with their folder's where names are equal."""
+    names = [path.name for path in paths]
+    return [name if names.count(name) == 1 else f'{path.parent.name}/{name}' for name, path in zip(names, paths)]
 
 
 def _dataset(cfg: Any, split: str) -> Any:

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from projects.engine.errors import UserError
 from projects.evaluation.metric import SegmentationMetric
 from projects.multiscale.agreement import agreement_note
 from projects.multiscale.ensemble import EnsembleTTA, class_logits, entropy, sharpen
+from projects.multiscale.fit import short_names
 from projects.multiscale.views import FLIPS, MERGES, SCALES
 
 
@@ -254,3 +256,8 @@ def test_members_with_other_classes_and_training(networks, make_network):
         EnsembleTTA(networks[0], [make_network(0, classes=5)])
     with pytest.raises(UserError, match='it does not train'):
         EnsembleTTA(networks[0])(picture(32, 32), mode='loss')
+
+
+def test_members_of_one_name_are_told_apart_by_their_folder():
+    paths = [Path('run/baseline/best_mIoU_iter_9.pth'), Path('run/distil/best_mIoU_iter_9.pth'), Path('run/other.pth')]
+    assert short_names(paths) == ['baseline/best_mIoU_iter_9.pth', 'distil/best_mIoU_iter_9.pth', 'other.pth']
