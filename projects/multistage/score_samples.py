@@ -1,6 +1,5 @@
 """Score the images of a split and write what hard sampling needs: what ``tools/landcover/score_samples.py`` does."""
 
-import ast
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from mmengine.config import Config
 from projects.engine.config import load_config
 from projects.engine.consistency import config_metainfo
 from projects.engine.errors import UserError
+from projects.engine.options import read_value
 from projects.multistage.difficulty import Difficulty, write_analysis, write_difficulty, write_weights
 from projects.multistage.difficulty_rules import build_rule
 from projects.multistage.difficulty_tables import tables
@@ -70,13 +70,8 @@ def _rule(config: Config, rule: Sequence[str] | Mapping[str, Any] | None) -> Map
         key, equals, value = argument.partition('=')
         if not (key and equals):
             raise UserError(f'--rule: expected KEY=VALUE, found {argument!r}')
-        found[key] = _value(value)
+        try:
+            found[key] = read_value(value)
+        except ValueError as error:
+            raise UserError(f'--rule: {key}: {error} in {value!r}') from error
     return found
-
-
-def _value(text: str) -> Any:
-    """Return a Python literal, else the parts between commas, else the text; MMEngine's own parser takes out spaces."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return [part.strip() for part in text.split(',')] if ',' in text else text
