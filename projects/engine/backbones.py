@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from projects.engine.checkpoints import compare_keys, read_checkpoint
 from projects.engine.errors import UserError
+from projects.engine.pretrained_part import pretrained_part
 
 StateDict = dict[str, Tensor]
 
@@ -79,6 +80,26 @@ def convert_official_swin(state_dict: Mapping[str, Tensor]) -> StateDict:
     return rename_swin(kept)
 
 
+def convert_official_pvt_v2(state_dict: Mapping[str, Tensor]) -> StateDict:
+    """Take an official PVTv2 checkpoint as it is, without its classifier (``head.*``).
+
+    Args:
+        state_dict: Tensors by official key (``block1.0.attn.q.weight``), or the whole file (``{'model': ...}``).
+
+    Returns:
+        Tensors under the same keys, which are those of the backbone.
+
+    Raises:
+        UserError: The keys are not those of a PVTv2.
+    """
+    state_dict = state_dict.get('model', state_dict)
+    if 'patch_embed1.proj.weight' not in state_dict or not any(
+            key.startswith('block1.0.mlp.dwconv.') for key in state_dict):
+        raise UserError('not an official PVTv2 checkpoint: expected keys patch_embed1.proj.weight and '
+                        f'block1.0.mlp.dwconv.*, found {", ".join(list(state_dict)[:3])}')
+    return {key: value for key, value in state_dict.items() if not key.startswith('head.')}
+
+
 @dataclass(frozen=True)
 class Layout:
     """A published family of backbone files.
@@ -99,6 +120,8 @@ class Layout:
 LAYOUTS = {
     'swin': Layout('Swin-B', 'swin_base_patch4_window7_224.pth (official Swin release, '
                              'github.com/microsoft/Swin-Transformer)', convert_official_swin, r'norm\d\.(weight|bias)'),
+    'pvt_v2': Layout('PVTv2', 'pvt_v2_b2.pth, or the one of another size (official PVT release, '
+                              'github.com/whai362/PVT)', convert_official_pvt_v2, r'(?!)'),
 }
 
 
@@ -106,7 +129,8 @@ def load_backbone(backbone: nn.Module, path: str | Path, layout: str = 'swin') -
     """Load a published file into a backbone, completely or not at all.
 
     Args:
-        backbone: A backbone of mmseg.
+        backbone: A backbone; of a wrapper around another
+            (:func:`projects.engine.pretrained_part.pretrained_part`) it fills the one inside.
         path: Local file.
         layout: Key of :data:`LAYOUTS`.
 
@@ -116,6 +140,7 @@ def load_backbone(backbone: nn.Module, path: str | Path, layout: str = 'swin') -
     if layout not in LAYOUTS:
         raise UserError(f'init_cfg.layout: expected one of {", ".join(LAYOUTS)}, found {layout!r}')
     published = LAYOUTS[layout]
+    backbone = pretrained_part(backbone)[1]
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f'pretrained {published.family} not found at {path}: get {published.file} and pass its path as '
@@ -152,7 +177,7 @@ class PretrainedFile:
         self.layout = layout
 
     def __call__(self, module: nn.Module) -> None:
-        """Initialise ``module.backbone``, and keep MMEngine from initialising it again."""
+        """Initialise ``module.backbone`` (all of it), load the file, and keep MMEngine from initialising it again."""
         if self.checkpoint is None:
             return
         backbone = module.backbone

@@ -33,7 +33,8 @@ KNOWN_KEYS = frozenset((
     'visualizer', 'vis_backends', 'default_scope', 'randomness', 'experiment_name', 'custom_imports',
     'model_wrapper_cfg', 'precision', 'ema', 'early_stopping', 'tta_model', 'test_pipeline',
     'train_pipeline', 'find_unused_parameters', 'sync_bn', 'cfg', 'experiment', 'tracking', 'initialise',
-    'distil', 'loss_schedule', 'difficulty', 'augmentation_views'))
+    'distil', 'loss_schedule', 'difficulty', 'scale_policy', 'scale_maps', 'augmentation_views',
+    'mask_writer'))
 HOOK_NAMES = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed', 'runtime_info', 'visualization',
               'report', 'lineage', 'guard', 'preemption')
 REFERENCE = re.compile(r'\$\{([\w.]+)\}')

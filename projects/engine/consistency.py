@@ -22,8 +22,11 @@ def check_consistency(config: Config) -> None:
     bands = reader.get('bands')
     if bands:
         mean = (model.get('data_preprocessor') or {}).get('mean')
+        backbone, key_of_backbone = model.get('backbone') or {}, 'backbone'
+        while isinstance(backbone.get('backbone'), dict):  # a wrapper around another
+            backbone, key_of_backbone = backbone['backbone'], f'{key_of_backbone}.backbone'
         for key, number in (('data_preprocessor.mean', mean and len(mean)),
-                            ('backbone.in_channels', (model.get('backbone') or {}).get('in_channels'))):
+                            (f'{key_of_backbone}.in_channels', backbone.get('in_channels'))):
             if number and number != len(bands):
                 raise UserError(f'model.{key}: expected {len(bands)}, one for each of bands={tuple(bands)}, '
                                 f'found {number}')

@@ -101,8 +101,8 @@ def export_onnx(config: str | Path, checkpoint: str | Path, out: str | Path, *, 
         cfg_options: Dotted paths and values.
 
     Raises:
-        UserError: onnx or onnxruntime is missing; an argument is out of range; the network cannot be traced; or the
-            file does not give what torch gives, and was not kept.
+        UserError: onnx or onnxruntime is missing; an argument is out of range; the network cannot be traced (one of
+            several scales cannot); or the file does not give what torch gives, and was not kept.
     """
     ort = _onnxruntime()
     out = Path(out)
@@ -119,6 +119,10 @@ def export_onnx(config: str | Path, checkpoint: str | Path, out: str | Path, *, 
     model, cfg = load_model(config, checkpoint, device='cpu', cfg_options=cfg_options)
     if not hasattr(model, 'decode_head') or not hasattr(model, 'extract_feat'):
         raise UserError(f'config {config}: model.type: expected an EncoderDecoder, found {type(model).__name__}')
+    if hasattr(model.backbone, 'forward_scales'):
+        raise UserError(f'config {config}: model.backbone: expected a backbone of one scale, found '
+                        f'{type(model.backbone).__name__}: it computes the sizes of its scales in Python, which '
+                        "torch's tracing exporter cannot follow")
     network = ExportNetwork(model, probabilities).eval()
     shapes = CHECKED if size is None else tuple((batch, *size) for batch in (1, 3))
     with atomic_path(out) as temporary:

@@ -55,7 +55,8 @@ CODE = ('projects', 'configs', 'tools', 'requirements')  # what a run executes; 
 # a run begins with are its parents.
 RUN_KEYS = ('work_dir', 'resume', 'load_from', 'launcher', 'compile', 'channels_last', 'model_wrapper_cfg')
 # The runner appends these to custom_hooks.
-HOOK_KEYS = ('ema', 'early_stopping', 'tracking', 'loss_schedule', 'difficulty', 'initialise')
+HOOK_KEYS = ('ema', 'early_stopping', 'tracking', 'loss_schedule', 'difficulty', 'scale_policy', 'scale_maps',
+             'initialise')
 CHECKPOINT_KEYS = ('checkpoint', 'teacher_checkpoint')
 
 
@@ -248,11 +249,13 @@ def file_records(config: Mapping[str, Any], work_dir: str | Path) -> list[dict[s
 
 
 def _values(value: Any, name: str) -> Iterator[str]:
-    """Yield every string below a key of this name, at any depth."""
+    """Yield every string below a key of this name, at any depth; it may hold one, a list or a dict of them."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            if key == name and isinstance(item, (str, Path)):
-                yield str(item)
+            several = (item.values() if isinstance(item, Mapping) else
+                       item if isinstance(item, (list, tuple)) else (item,)) if key == name else ()
+            if several and all(isinstance(one, (str, Path)) for one in several):
+                yield from map(str, several)
             else:
                 yield from _values(item, name)
     elif isinstance(value, (list, tuple)):

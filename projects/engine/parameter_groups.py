@@ -3,6 +3,7 @@
 MMEngine's ``custom_keys`` match by substring and switch ``bias_decay_mult`` off wherever they match.
 """
 
+import re
 from typing import Any
 
 from mmengine.optim import OptimWrapper
@@ -11,10 +12,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from projects.engine.errors import UserError
+from projects.engine.pretrained_part import pretrained_part
 from projects.engine.trained_network import trained_network
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 KEYS = {'backbone_lr_mult', 'layer_decay', 'no_decay'}
+NUMBERED = re.compile(r'(norm|layer|stage)(\d+)')  # norm3 (Swin's outputs), layer2 (ResNet), stage1
+PYRAMID = re.compile(r'(patch_embed|block|norm)(\d+)')  # PVTv2, MSCAN: three lists written out, counted from 1
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -25,11 +29,13 @@ class ParameterGroups:
 
     - ``backbone_lr_mult`` (float, default 1): rate of everything under ``backbone.`` relative to the rest.
     - ``layer_decay`` (float in (0, 1], default 1): further factor for each backbone level below the last; the patch
-      embedding is level 0, stage i is level i + 1 (layer-wise rate decay, Clark et al. 2020, by stage).
+      embedding is level 0, stage i (from 0) is level i + 1 (layer-wise rate decay, Clark et al. 2020, by stage).
     - ``no_decay`` (names, default ``('relative_position_bias_table',)``): parameters of these own names have no weight
       decay either. Biases and the parameters of norms never have.
 
-    Frozen parameters (``requires_grad=False``) belong to no group. Every group has a ``name``.
+    Of a backbone that is a wrapper around another, the backbone is what it wraps
+    (:func:`projects.engine.pretrained_part.pretrained_part`); what it adds is trained from scratch and belongs to the
+    rest. Frozen parameters (``requires_grad=False``) belong to no group. Every group has a ``name``.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -53,8 +59,11 @@ class ParameterGroups:
     def groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Return torch parameter groups: dicts with ``params, lr, weight_decay, name``."""
         lr, decay = float(self.optimizer['lr']), float(self.optimizer.get('weight_decay', 0.0))
-        depth = 1 + max((_level(name) for name, _ in model.named_parameters() if name.startswith('backbone.')),
-                        default=0)
+        inside, backbone = pretrained_part(getattr(model, 'backbone', None))
+        prefix = f'backbone.{inside}'
+        pyramid = hasattr(backbone, 'block1')
+        depth = 1 + max((_level(name.removeprefix(prefix), pyramid) for name, _ in model.named_parameters()
+                         if name.startswith(prefix)), default=0)
         groups: dict[tuple[str, bool], dict[str, Any]] = {}
         seen: set[int] = set()
         for module_name, module in model.named_modules():
@@ -65,8 +74,8 @@ class ParameterGroups:
                 name = f'{module_name}.{own_name}' if module_name else own_name
                 decays = not (own_name == 'bias' or isinstance(module, NORMS) or own_name in self.no_decay)
                 place, factor = 'rest', 1.0
-                if name.startswith('backbone.'):
-                    level = _level(name)
+                if name.startswith(prefix):
+                    level = _level(name.removeprefix(prefix), pyramid)
                     factor = self.backbone_lr_mult * self.layer_decay ** (depth - 1 - level)
                     place = 'backbone' if self.layer_decay == 1.0 else f'backbone.{level}'
                 group = groups.setdefault((place, decays), dict(
@@ -76,12 +85,21 @@ class ParameterGroups:
         return list(groups.values())
 
 
-def _level(name: str) -> int:
-    """Return the depth of a backbone parameter: 0 for what comes before the stages, i + 1 for stage (or norm) i."""
-    for part in name.split('.')[1:3]:
-        for prefix in ('norm', 'layer', 'stage'):  # norm3 (Swin's outputs), layer2 (ResNet), stage1
-            if part.startswith(prefix) and part[len(prefix):].isdigit():
-                return int(part[len(prefix):]) + (prefix == 'norm')
+def _level(name: str, pyramid: bool = False) -> int:
+    """Return the depth of a parameter in its backbone: 0 for what comes before the stages, i + 1 for stage (or norm) i.
+
+    Args:
+        name: From the backbone on: ``stages.2.blocks.0.norm1.weight``.
+        pyramid: The backbone's children are ``patch_embed1, block1, norm1, patch_embed2, …``: number i is level i, but
+            ``patch_embed1``, the patch embedding, is level 0.
+    """
+    parts = name.split('.')[:2]
+    if pyramid:
+        match = PYRAMID.fullmatch(parts[0])
+        return int(match[2]) if match and match[0] != 'patch_embed1' else 0
+    for part in parts:
+        if match := NUMBERED.fullmatch(part):
+            return int(match[2]) + (match[1] == 'norm')
         if part.isdigit():  # stages.2, layers.1
             return int(part) + 1
     return 0

@@ -24,7 +24,8 @@ def test(config: str | Path, checkpoint: str | Path, *, work_dir: str | Path | N
         checkpoint: Weights; loaded strictly, class order compared.
         work_dir: Where logs and tables go; default ``work_dirs/<config name>``.
         wrap: Called with the config of the test; may put ``config.model`` into another model, as an ensemble does.
-        out: Write the predicted masks into this folder, as palette PNGs named by sample.
+        out: Write the predictions into this folder with the hook that the config's ``mask_writer`` names; default
+            ``MaskWriterHook``: palette PNGs named by sample.
         show_dir: Write pictures (image, truth, prediction, error) into this folder.
         amp: Autocast for the forward passes.
         cfg_options: Dotted paths and their values.
@@ -43,11 +44,11 @@ def test(config: str | Path, checkpoint: str | Path, *, work_dir: str | Path | N
     bands = {key: reader[key] for key in ('bands', 'value_range') if key in reader}
     hooks = list(cfg.get('custom_hooks') or [])
     if out is not None:
-        hooks.append(dict(type='MaskWriterHook', out_dir=str(out)))
+        hooks.append(dict(cfg.get('mask_writer') or dict(type='MaskWriterHook'), out_dir=str(out)))
     if show_dir is not None:
         hooks.append(dict(type='PredictionGalleryHook', show_dir=str(show_dir), **bands))
     cfg.custom_hooks = hooks
-    for key in ('ema', 'early_stopping', 'distil', 'loss_schedule', 'difficulty', 'train_dataloader',
+    for key in ('ema', 'early_stopping', 'distil', 'loss_schedule', 'difficulty', 'scale_policy', 'train_dataloader',
                 'train_cfg', 'optim_wrapper', 'param_scheduler', 'val_dataloader', 'val_cfg', 'val_evaluator'):
         cfg[key] = None
     if wrap is not None:

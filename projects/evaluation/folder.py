@@ -47,8 +47,8 @@ def read_evaluation(folder: str | Path) -> tuple[Evaluation, dict[str, Any]] | N
     folder = Path(folder)
     if not (folder / 'scores.json').is_file():
         return None
-    value = _read_json(folder / 'scores.json')
-    samples = _read_json(folder / 'samples.json') if (folder / 'samples.json').is_file() else []
+    value = read_json(folder / 'scores.json')
+    samples = read_json(folder / 'samples.json') if (folder / 'samples.json').is_file() else []
     for row in samples:
         for key in ('mIoU', 'OA'):
             row[key] = float('nan') if row.get(key) is None else row[key]
@@ -60,7 +60,12 @@ def read_evaluation(folder: str | Path) -> tuple[Evaluation, dict[str, Any]] | N
     return evaluation, {key: item for key, item in value.items() if key not in own}
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        UserError: it is unreadable or no JSON.
+    """
     try:
         return json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:

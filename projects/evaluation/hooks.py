@@ -19,6 +19,7 @@ from projects.engine.loops import trains
 from projects.evaluation.folder import write_evaluation
 from projects.evaluation.gallery import file_stem, palette_image, prediction_panel
 from projects.evaluation.metric import SegmentationMetric
+from projects.evaluation.score_table import write_score_table
 
 
 @HOOKS.register_module()
@@ -26,8 +27,9 @@ class SegmentationReportHook(Hook):
     """Write the tables and pictures of each validation and test into ``work_dir/evaluation/<val|test>/``.
 
     The files are those of the latest evaluation; ``scores.json`` tells its ``step`` (``iter_<n>``). With several
-    :class:`SegmentationMetric` the folder of a prefixed one is ``<val|test>_<prefix>``. A failure to write or draw
-    is logged and never ends a run.
+    :class:`SegmentationMetric` the folder of a prefixed one is ``<val|test>_<prefix>``. A metric of a task that has a
+    ``score_table`` (a :class:`~projects.evaluation.score_table.ScoreTable`) gets its files beside them. A failure to
+    write or draw is logged and never ends a run.
     """
 
     priority = 'LOW'
@@ -47,13 +49,18 @@ class SegmentationReportHook(Hook):
         if step is None and runner._load_from:  # a training has moved on from what it loaded
             facts['checkpoint'] = Path(runner._load_from).name
         for metric in evaluator.metrics:
-            if not isinstance(metric, SegmentationMetric) or metric.last is None:
+            segmentation = isinstance(metric, SegmentationMetric) and metric.last is not None
+            table = getattr(metric, 'score_table', None)
+            if not segmentation and table is None:
                 continue
             name = f'{split}_{file_stem(metric.prefix)}' if metric.prefix else split
             folder = Path(runner.work_dir) / 'evaluation' / name
             taxonomy = {key: value for key, value in (metric.dataset_meta or {}).items() if key.startswith('taxonomy')}
             try:
-                write_evaluation(metric.last, folder, {**facts, **taxonomy})
+                if segmentation:
+                    write_evaluation(metric.last, folder, {**facts, **taxonomy})
+                if table is not None:
+                    write_score_table(table, folder, facts)
             except Exception as error:  # a full disk or a font problem must not end a run of days
                 print_log(f'evaluation files not written to {folder}: {type(error).__name__}: {error}',
                           'current', logging.ERROR)

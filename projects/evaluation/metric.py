@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, get_world_size
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmseg.registry import METRICS
@@ -13,6 +12,7 @@ from mmseg.registry import METRICS
 from projects.engine.errors import UserError
 from projects.evaluation.calibration import Calibration, confidence_of
 from projects.evaluation.confusion import confusion_torch
+from projects.evaluation.gathering import gather_unique
 from projects.evaluation.result import Evaluation, SampleResult
 
 
@@ -90,20 +90,9 @@ class SegmentationMetric(BaseMetric):
 
         Unlike the base class, every rank computes the result: nobody waits for a rank that failed.
         """
-        gathered = [sample for part in all_gather_object(self.results) for sample in part]
+        own = list(self.results)
         self.results.clear()
-        unique: dict[str, SampleResult] = {}
-        for sample in gathered:  # rank by rank: of a repeated sample the lowest rank's counts
-            unique.setdefault(sample.sample_id, sample)
-        # One process repeats nothing; several repeat only after every sample of the split was dealt out.
-        if len(unique) < len(gathered) and (len(unique) < size or get_world_size() == 1):
-            seen: set[str] = set()
-            twice = next(s.sample_id for s in gathered if s.sample_id in seen or seen.add(s.sample_id))
-            raise UserError(f'{len(gathered)} samples were scored, but only {len(unique)} different sample ids '
-                            f'(expected {size}); {twice!r} is one that repeats: make the ids unique')
-        if len(unique) < size:
-            print_log(f'scored {len(unique)} of the {size} samples of the split', 'current', logging.WARNING)
-        metrics = self.compute_metrics(list(unique.values()))
+        metrics = self.compute_metrics(gather_unique(own, size))
         return {f'{self.prefix}/{name}': value for name, value in metrics.items()} if self.prefix else metrics
 
     def compute_metrics(self, results: list[SampleResult]) -> dict[str, float]:
@@ -148,7 +137,8 @@ class SegmentationMetric(BaseMetric):
                 self._tell_once(f'the predicted labels are not the arg max of {key} (merged views?): '
                                 'no calibration error')
                 return None
-        confidence = confidence_of(class_scores, are_probabilities=key == 'seg_probs')
+        # mmseg has put a single channel through its sigmoid already, whatever it calls it.
+        confidence = confidence_of(class_scores, are_probabilities=key == 'seg_probs' or len(class_scores) == 1)
         calibration = Calibration()
         try:
             calibration.add(confidence[keep].cpu().numpy(), (prediction == truth)[keep].cpu().numpy())

@@ -12,6 +12,7 @@ from projects.engine.lineage_record import foreign_test, read_lineage
 from projects.evaluation.curves import TIMESTAMP, Curves, finite, read_curves
 from projects.evaluation.folder import read_evaluation
 from projects.evaluation.result import Evaluation
+from projects.evaluation.score_table import ScoreTable, read_score_tables
 
 TRAINS = 'Checkpoints will be saved to'  # MMEngine's CheckpointHook at the start of a training, never of a test
 CHECKPOINT = re.compile(r'iter_(\d+)\.pth\s*$')
@@ -61,6 +62,7 @@ class Run:
     lineage: dict[str, Any] | None  # what lineage.json holds
     cost: Cost
     config_text: str | None  # the resolved config
+    tables: dict[str, list[tuple[ScoreTable, dict[str, Any]]]] = field(default_factory=dict)  # as evaluations
 
     @property
     def stage(self) -> str:
@@ -90,10 +92,12 @@ def read_run(work_dir: str | Path) -> Run:
     names.sort(key=lambda name: {'test': 0, 'val': 1}.get(name, 2))
     evaluations = {name: found for name in names if (found := read_evaluation(folder / name)) is not None}
     lineage = read_lineage(work_dir)
-    foreign = foreign_test(lineage) if 'test' in evaluations else None
+    tables = {name: found for name in names if (found := read_score_tables(folder / name))}
+    foreign = foreign_test(lineage) if 'test' in evaluations or 'test' in tables else None
     if foreign:  # somebody else's score is no result of this run
-        del evaluations['test']
-    if not curves and not evaluations and lineage is None:
+        evaluations.pop('test', None)
+        tables.pop('test', None)
+    if not curves and not evaluations and not tables and lineage is None:
         raise UserError(f'{work_dir}: expected a run (<timestamp>/vis_data/scalars.json, evaluation/*/scores.json or '
                         'lineage.json), found none of them')
     configs = sorted(work_dir.glob('*.py'))
@@ -105,7 +109,7 @@ def read_run(work_dir: str | Path) -> Run:
     facts = _facts(work_dir, configs, cost, lineage)
     if foreign:
         facts.append(('Test', f'left out: of {foreign}, weights that this run did not write'))
-    return Run(work_dir, name, facts, curves, evaluations, lineage, cost, text)
+    return Run(work_dir, name, facts, curves, evaluations, lineage, cost, text, tables)
 
 
 def _cost(work_dir: Path, curves: Curves, lineage: dict[str, Any] | None) -> Cost:

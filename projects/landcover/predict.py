@@ -169,12 +169,21 @@ def window_of(cfg: Any, window: int | None = None, overlap: int | None = None) -
 
 
 def reader_of(cfg: Any) -> dict[str, Any]:
-    """Return ``bands`` and ``value_range`` of the config's `LoadRasterImage`."""
-    for step in cfg.get('test_pipeline') or ():
+    """Return ``bands`` and ``value_range`` of the config's `LoadRasterImage`.
+
+    Raises:
+        UserError: its test pipeline reads images in another way.
+    """
+    steps = cfg.get('test_pipeline') or ()
+    for step in steps:
         if step.get('type') == 'LoadRasterImage':
             value_range = step.get('value_range')
             return {'bands': tuple(step.get('bands') or (1, 2, 3)),
                     'value_range': None if value_range is None else tuple(value_range)}
+    if steps:
+        raise UserError(f'config {cfg.filename}: expected a test_pipeline with LoadRasterImage, found '
+                        f'{steps[0].get("type")}: photographs of another task go with the predict.py of its folder in '
+                        'tools/')
     return {'bands': (1, 2, 3), 'value_range': None}
 
 

@@ -155,6 +155,8 @@ def published_config(config: dict[str, Any], names: Mapping[str, Any]) -> dict[s
     if len(roots) == 1:
         plain['data_root'] = f'data/{Path(roots.pop()).name}'  # where it lay is the trainer's own affair
         _each_root(loaders, lambda _: '${data_root}')
+    elif len({Path(root).name for root in roots}) == len(roots):
+        _each_root(loaders, lambda root: f'data/{Path(root).name}' if Path(root).is_absolute() else root)
     sampler = (plain.get('train_dataloader') or {}).get('sampler') or {}
     if sampler.get('difficulty'):
         sampler['difficulty'] = Path(sampler['difficulty']).name
@@ -162,11 +164,19 @@ def published_config(config: dict[str, Any], names: Mapping[str, Any]) -> dict[s
 
 
 def _each_root(value: Any, change: Any) -> None:
-    """Call ``change`` with every ``data_root`` below a value; what it returns takes its place."""
+    """Call ``change`` with every ``data_root`` below a value, also of a list or dict; what it returns takes its place.
+    """
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
         _each_root(item, change)
-    if isinstance(value, dict) and isinstance(value.get('data_root'), str):
-        value['data_root'] = change(value['data_root']) or value['data_root']
+    if isinstance(value, dict) and 'data_root' in value:
+        root = value['data_root']
+        if isinstance(root, str):
+            value['data_root'] = change(root) or root
+        elif isinstance(root, (list, tuple)):
+            value['data_root'] = [change(one) or one if isinstance(one, str) else one for one in root]
+        elif isinstance(root, dict):
+            value['data_root'] = {name: change(one) or one if isinstance(one, str) else one
+                                  for name, one in root.items()}
 
 
 def scores_of(checkpoint: Path, step: int, sha256: str, lineage: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,8 @@
 """When a loss is switched on, off, or weighed differently: the one owner of that, on the runner's own clock."""
 
+import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -13,6 +14,12 @@ from torch import nn
 
 from projects.engine.config import nearest
 from projects.engine.errors import UserError
+
+# How far a ramp has come at a share x in [0, 1] of its steps.
+SHAPES: dict[str, Callable[[float], float]] = {
+    'linear': lambda x: x,
+    'cosine': lambda x: (1 - math.cos(math.pi * x)) / 2,
+}
 
 
 @HOOKS.register_module()
@@ -28,19 +35,34 @@ class StageWarmupHook(Hook):
             0..4, on from epoch 5 (the sixth);
             ``{'decode_head.loss_decode.1.loss_weight': …}`` for a loss of an ordinary segmentor.
         by_epoch: Points count epochs, else iterations; an iteration-based run counts iterations only.
-        ramp: So many epochs (iterations) lie between the value before a point and its own, in equal steps: the first
-            step is taken at the point. Default 0, at once.
+        ramp: So many epochs (iterations) lie between the value before a point and its own: the first step is taken at
+            the point. Default 0, at once. A mapping gives each path its own, 0 to those that it does not name.
+        shape: How a ramp goes, with x in (0, 1) the share of its steps: ``'linear'`` (default), or ``'cosine'``,
+            (1 - cos(pi x)) / 2 of the way. A mapping gives each path its own, ``'linear'`` to the others.
+
+    A factor that grows over a whole training of T epochs as (1 - cos(pi t / T)) / 2, beside a loss that ends after 30::
+
+        loss_schedule = dict(
+            type='StageWarmupHook',
+            weights={'decode_head.loss_decode.1.loss_weight': [(0, 0.0), (1, 1.0)],
+                     'scale_loss.loss_weight': [(0, 0.3), (30, 0.0)]},
+            ramp={'decode_head.loss_decode.1.loss_weight': T - 1},
+            shape={'decode_head.loss_decode.1.loss_weight': 'cosine'})
+
+    Raises:
+        UserError: Points, ramps or shapes are none, or a path is unknown.
     """
 
     priority = 'ABOVE_NORMAL'
 
-    def __init__(self, weights: Mapping[str, Sequence[Sequence[float]]], by_epoch: bool = True, ramp: int = 0) -> None:
+    def __init__(self, weights: Mapping[str, Sequence[Sequence[float]]], by_epoch: bool = True,
+                 ramp: int | Mapping[str, int] = 0, shape: str | Mapping[str, str] = 'linear') -> None:
         if not weights:
             raise UserError('loss_schedule.weights: expected at least one path, found none')
-        if ramp < 0:
-            raise UserError(f'loss_schedule.ramp: expected at least 0, found {ramp}')
-        self.by_epoch, self.ramp = bool(by_epoch), int(ramp)
-        self.points = {path: _points(path, points, self.ramp) for path, points in weights.items()}
+        self.by_epoch = bool(by_epoch)
+        self.ramps = {path: _ramp(value, place) for path, value, place in _each('ramp', ramp, weights, 0)}
+        self.shapes = {path: _shape(value, place) for path, value, place in _each('shape', shape, weights, 'linear')}
+        self.points = {path: _points(path, points, self.ramps[path]) for path, points in weights.items()}
         self._places: dict[str, tuple[Any, str]] = {}
         self._set: dict[str, float] = {}
         self._told: dict[str, float] = {}
@@ -49,9 +71,10 @@ class StageWarmupHook(Hook):
         """Return a weight in epoch (iteration) ``when``, counted from 0."""
         times, values = self.points[path]
         index = bisect_right(times, when) - 1
-        if not index or when >= times[index] + self.ramp:
+        ramp = self.ramps[path]
+        if not index or when >= times[index] + ramp:
             return values[index]
-        share = (when - times[index] + 1) / (self.ramp + 1)
+        share = SHAPES[self.shapes[path]]((when - times[index] + 1) / (ramp + 1))
         return values[index - 1] + share * (values[index] - values[index - 1])
 
     def before_train(self, runner: Any) -> None:
@@ -77,11 +100,35 @@ class StageWarmupHook(Hook):
             target = values[bisect_right(times, when) - 1]
             if self._told.get(path) != target:
                 self._told[path] = target
-                changed.append(f'{path} {target:g}')
+                over = f' (over {self.ramps[path]} more)' if self.ramps[path] and when else ''
+                changed.append((f'{path} {target:g}', over))
         if changed:
             unit = 'epoch' if self.by_epoch else 'iteration'
-            over = f' (over {self.ramp} more)' if self.ramp and when else ''
-            print_log(f'loss weights from {unit} {when + 1} on{over}: {", ".join(changed)}', 'current')
+            shared = changed[0][1] if len({over for _, over in changed}) == 1 else ''
+            texts = [text if over == shared else f'{text}{over}' for text, over in changed]
+            print_log(f'loss weights from {unit} {when + 1} on{shared}: {", ".join(texts)}', 'current')
+
+
+def _each(key: str, given: Any, paths: Mapping[str, Any], default: Any) -> Iterator[tuple[str, Any, str]]:
+    """Yield each path with what it is given, by one value for all or by name, and where that stands in the config."""
+    named = isinstance(given, Mapping)
+    for path in given if named else ():
+        if path not in paths:
+            raise UserError(f'loss_schedule.{key}: {path!r} is no path of loss_schedule.weights{nearest(path, paths)}')
+    for path in paths:
+        yield path, given.get(path, default) if named else given, f'loss_schedule.{key}{f".{path}" if named else ""}'
+
+
+def _ramp(value: Any, place: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 or int(value) != value:
+        raise UserError(f'{place}: expected a whole number of at least 0, found {value!r}')
+    return int(value)
+
+
+def _shape(value: Any, place: str) -> str:
+    if value not in tuple(SHAPES):
+        raise UserError(f'{place}: expected one of {", ".join(SHAPES)}, found {value!r}{nearest(str(value), SHAPES)}')
+    return value
 
 
 def _points(path: str, points: Sequence[Sequence[float]], ramp: int) -> tuple[list[int], list[float]]:
@@ -125,5 +172,5 @@ def _find(model: nn.Module, path: str) -> tuple[Any, str]:
 def _unknown(path: str, owner: str, name: str, here: Any) -> str:
     if isinstance(here, (list, tuple)):
         return f'loss_schedule.weights.{path}: {owner} is a list of {len(here)}, found index {name!r}'
-    known = [key for key in (*vars(here), *getattr(here, '_modules', ())) if not key.startswith('_')]
+    known = [key for key in (*getattr(here, '__dict__', ()), *getattr(here, '_modules', ())) if not key.startswith('_')]
     return f'loss_schedule.weights.{path}: {owner} has no {name!r}{nearest(name, known)}'

@@ -10,6 +10,7 @@ from mmseg.registry import HOOKS, METRICS, MODELS, TRANSFORMS
 from projects.engine.config import load_config
 from projects.multistage.chain.definition import read_chain
 from projects.multistage.chain.stages import TrainStage
+from projects.multistage.warmup import _find
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FILES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
@@ -46,11 +47,17 @@ def test_it_builds(path):
             TRANSFORMS.build(transform)
     for hook in config.default_hooks.values():
         HOOKS.build(hook)
-    for key in ('loss_schedule', 'difficulty', 'tracking'):
+    for key in ('loss_schedule', 'difficulty', 'tracking', 'scale_policy', 'scale_maps', 'mask_writer'):
         if config.get(key):
-            HOOKS.build(config[key])
-    METRICS.build(config.test_evaluator)
-    assert len(MODELS.build(dict(config.tta_model, module=model)).flips) == 3
+            arguments = {'out_dir': '.'} if key == 'mask_writer' else {}
+            HOOKS.build({**config[key], **arguments})
+    evaluator = config.test_evaluator
+    for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+        METRICS.build(metric)
+    assert len(MODELS.build(dict(config.tta_model, module=model)).flips) == len(config.tta_model.flips)
+    for path_of_a_weight in (config.get('loss_schedule') or {}).get('weights', {}):
+        if not config.get('distil'):
+            _find(model, path_of_a_weight)
 
 
 @pytest.mark.parametrize('path', [path for path in RUNNABLE if path.parent.name == 'ablations'], ids=name)

@@ -16,6 +16,15 @@ def test_agreement_passes(repository):
     check_consistency(load_config(repository / CONFIG, FOUR))
 
 
+def test_a_backbone_inside_another_is_looked_at(repository):
+    config = load_config(repository / CONFIG, FOUR)
+    config.model.backbone = dict(type='Wrapper', backbone=config.model.backbone)
+    check_consistency(config)
+    config.model.backbone.backbone.in_channels = 3
+    with pytest.raises(UserError, match='model.backbone.backbone.in_channels: expected 4'):
+        check_consistency(config)
+
+
 @pytest.mark.parametrize('options, hint', [
     ({'num_classes': 7}, 'num_classes: expected 6, the classes of the data set'),
     ({'taxonomy': 'loveda'}, 'num_classes: expected 7'),

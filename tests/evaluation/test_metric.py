@@ -106,6 +106,14 @@ def test_probabilities_are_not_softened_again():
     assert metrics['ECE'] == pytest.approx(3 / 7)
 
 
+def test_one_channel_has_been_through_its_sigmoid():
+    probability = torch.full(TRUTH.shape, 0.9)
+    sample = data_sample(truth=TRUTH.clamp(max=1), prediction=torch.ones_like(TRUTH), logits=probability)
+    metrics, _ = evaluate([sample])
+    assert metrics['OA'] == 5 / 8
+    assert metrics['ECE'] == pytest.approx(0.9 - 5 / 8, abs=1e-6)
+
+
 def test_two_dimensional_labels_are_accepted():
     sample = data_sample().to_dict()
     sample['pred_sem_seg'] = {'data': PREDICTION[0]}

@@ -20,7 +20,7 @@ class Network(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.kd_weight, self.name = 0.7, 'text'
+        self.kd_weight, self.name, self.scale_loss = 0.7, 'text', None
         self.student = nn.Module()
         self.student.decode_head = nn.Module()
         self.student.decode_head.loss_decode = nn.ModuleList([Loss(), Loss()])
@@ -110,6 +110,50 @@ def test_a_ramp_goes_in_equal_steps():
     assert follow(hook, found, range(7), lambda model: model.kd_weight) == [1.0, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
 
 
+def test_a_cosine_over_a_whole_training():
+    """The factor (1 - cos(pi t / T)) / 2 of an uncertainty-aware loss, T = 4."""
+    found = runner()
+    hook = StageWarmupHook({'kd_weight': [(0, 0.0), (1, 1.0)]}, ramp=3, shape='cosine')
+    hook.before_train(found)
+    assert follow(hook, found, range(6), lambda model: model.kd_weight) == pytest.approx(
+        [0, (1 - 0.5 ** 0.5) / 2, 0.5, (1 + 0.5 ** 0.5) / 2, 1, 1], abs=1e-12)
+
+
+def test_each_path_may_have_its_own_ramp_and_shape(monkeypatch):
+    told = []
+    monkeypatch.setattr('projects.multistage.warmup.print_log', lambda text, *_, **__: told.append(text))
+    found = runner()
+    hook = StageWarmupHook({'kd_weight': [(0, 1.0), (2, 0.0)], 'terms.0.loss_weight': [(0, 0.3), (2, 0.0)],
+                            'student.decode_head.loss_decode.0.loss_weight': [(0, 0.0), (2, 2.0)]},
+                           ramp={'kd_weight': 3, 'student.decode_head.loss_decode.0.loss_weight': 2},
+                           shape={'student.decode_head.loss_decode.0.loss_weight': 'cosine'})
+    hook.before_train(found)
+    values = follow(hook, found, range(6), lambda model: (
+        model.kd_weight, model.terms[0].loss_weight, model.student.decode_head.loss_decode[0].loss_weight))
+    linear, off, cosine = zip(*values)
+    assert linear == (1.0, 1.0, 0.75, 0.5, 0.25, 0.0) and off == (0.3, 0.3, 0.0, 0.0, 0.0, 0.0)
+    assert cosine == pytest.approx((0.0, 0.0, 0.5, 1.5, 2.0, 2.0))
+    assert told[1] == ('loss weights from epoch 3 on: kd_weight 0 (over 3 more), terms.0.loss_weight 0, '
+                       'student.decode_head.loss_decode.0.loss_weight 2 (over 2 more)')
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(ramp={'kd_wieght': 3}), "loss_schedule.ramp: 'kd_wieght' is no path of loss_schedule.weights; did you mean "
+                                  'kd_weight?'),
+    (dict(shape={'kd': 'cosine'}), "loss_schedule.shape: 'kd' is no path"),
+    (dict(shape='cosin'), "loss_schedule.shape: expected one of linear, cosine, found 'cosin'; did you mean cosine?"),
+    (dict(shape={'kd_weight': 'lin'}), "loss_schedule.shape.kd_weight: expected one of linear, cosine, found 'lin'"),
+    (dict(shape=None), 'loss_schedule.shape: expected one of'),
+    (dict(ramp=-1), 'loss_schedule.ramp: expected a whole number of at least 0, found -1'),
+    (dict(ramp={'kd_weight': 'long'}), "loss_schedule.ramp.kd_weight: expected a whole number of at least 0, found "
+                                       "'long'"),
+    (dict(ramp={'kd_weight': 4}), 'loss_schedule.weights.kd_weight: expected points more than ramp=4 apart')])
+def test_ramps_and_shapes_that_are_none_are_refused(arguments, message):
+    with pytest.raises(UserError) as error:
+        StageWarmupHook({'kd_weight': [(0, 1.0), (2, 0.0), (5, 1.0)]}, **arguments)
+    assert message in str(error.value)
+
+
 def test_a_change_is_told_once(monkeypatch):
     told = []
     monkeypatch.setattr('projects.multistage.warmup.print_log', lambda text, *_, **__: told.append(text))
@@ -125,6 +169,7 @@ def test_a_change_is_told_once(monkeypatch):
     ('kd_wieght', "the model has no 'kd_wieght'; did you mean kd_weight?"),
     ('studnt.decode_head', "the model has no 'studnt'; did you mean student?"),
     ('student.decode_head.loss_decode.2.loss_weight', "student.decode_head.loss_decode has no '2'"),
+    ('scale_loss.loss_weight', "scale_loss has no 'loss_weight'"),
     ('terms.1.loss_weight', "terms is a list of 1, found index '1'"),
     ('student.decode_head', 'expected a number, found Module'),
     ('name', 'expected a number, found str')])

@@ -13,8 +13,6 @@ import json
 import os
 import re
 import statistics
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,9 +21,9 @@ import yaml
 from projects.engine.cli import Parser, run
 from projects.engine.errors import UserError
 from projects.engine.files import write_text
+from projects.engine.tool_process import ROOT, run_tool
 from projects.multistage.chain.definition import read_chain
 
-ROOT = Path(__file__).resolve().parents[2]
 CHAIN = ROOT / 'configs/landcover/chain_dronedeploy.py'
 SWEEP = ROOT / 'configs/landcover/sweeps/chain-dronedeploy.yaml'
 TEST_SITE = '1d4fbe33f3'
@@ -36,20 +34,6 @@ ROWS = {  # what the table calls the stages, in its order
     'baseline': 'baseline', 'pretrain': 'pretrain', 'finetune': 'finetune', 'distil': 'distil', 'ensemble': 'ensemble',
     'distil_no_kd': 'distil, no KD', 'distil_no_mask': 'distil, no mask', 'distil_no_hard': 'distil, no hard sampling',
     'distil_no_pretrain': 'distil, no pretraining'}
-
-
-def tool(name: str, *arguments: object, log: Path, cwd: Path | None = None) -> int:
-    """Run a tool on one thread, its output into ``log``; return its status."""
-    with open(log, 'a') as output:
-        return subprocess.run(
-            [sys.executable, ROOT / 'tools' / name, *map(str, arguments)], stdout=output, stderr=output, cwd=cwd,
-            env=dict(os.environ, OMP_NUM_THREADS='1', WANDB_MODE='disabled')).returncode
-
-
-def checked(name: str, *arguments: object, log: Path) -> None:
-    if status := tool(name, *arguments, log=log):
-        last = log.read_text().strip().splitlines()[-1:]
-        raise UserError(f'tools/{name}: status {status}: {"".join(last)} (all in {log})')
 
 
 def prepare(source: Path, data: Path) -> None:
@@ -66,8 +50,8 @@ def prepare(source: Path, data: Path) -> None:
         'chesapeake': ['--split-by', 'groups', '--ratios', 1, 0, 0]}
     for name, arguments in how.items():
         if not (data / name / 'manifest.json').exists():
-            checked('landcover/prepare.py', source / name, '--layout', 'folder', '--source-taxonomy', name,
-                    '--taxonomy', 'cover4', '--out', data / name, *arguments, log=data.parent / 'prepare.log')
+            run_tool('landcover/prepare.py', source / name, '--layout', 'folder', '--source-taxonomy', name,
+                     '--taxonomy', 'cover4', '--out', data / name, *arguments, log=data.parent / 'prepare.log')
 
 
 def sweep(data: Path, out: Path, seed: int) -> None:
@@ -80,7 +64,7 @@ def sweep(data: Path, out: Path, seed: int) -> None:
         for part in definition['command']]
     path = out / f'seed_{seed}.yaml'
     write_text(path, yaml.safe_dump(definition, sort_keys=False))
-    checked('sweep.py', path, '--work-dir', out / f'seed_{seed}', '--retry', log=out / f'seed_{seed}.log')
+    run_tool('sweep.py', path, '--work-dir', out / f'seed_{seed}', '--retry', log=out / f'seed_{seed}.log')
 
 
 def score(data: Path, out: Path, seed: int) -> dict[str, dict]:
@@ -93,8 +77,8 @@ def score(data: Path, out: Path, seed: int) -> dict[str, dict]:
         scores = folder / name / 'evaluation/test/scores.json'
         if name != 'ensemble' and not scores.exists():
             config = CHAIN.parent / chain.stage(name).config
-            checked('test.py', config, folder / name / state[name]['result']['best'], '--work-dir', folder / name,
-                    '--cfg-options', f'data_root={data / "dronedeploy"}', log=out / f'seed_{seed}.log')
+            run_tool('test.py', config, folder / name / state[name]['result']['best'], '--work-dir', folder / name,
+                     '--cfg-options', f'data_root={data / "dronedeploy"}', log=out / f'seed_{seed}.log')
         result = json.loads(scores.read_text())
         found[name] = {**result['scores'], 'IoU': {row['class']: row['IoU'] for row in result['per_class']},
                        'cpu_seconds': state[name].get('cpu_seconds')}

@@ -14,8 +14,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,11 +24,11 @@ from projects.engine.cli import Parser, run
 from projects.engine.errors import UserError
 from projects.engine.files import write_json
 from projects.engine.progress import progress
+from projects.engine.tool_process import ROOT, run_tool
 from projects.evaluation.confusion import confusion_numpy, scores
 from projects.geo.raster import read_image, read_mask
 from projects.landcover.taxonomy import get_taxonomy
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/landcover/ftunetformer-tiny_s0-baseline_dronedeploy-192.py'
 SITES = ('ec09336a6f', '1d4fbe33f3')
 BUDGET_SECONDS = 600.0  # CPU seconds of one training, all threads and workers, imports and data loading included
@@ -67,18 +65,6 @@ def forest(data: Path, items: list[dict], seed: int) -> dict:
     return {'mIoU': found.mean_iou, 'IoU': dict(zip(taxonomy.classes, map(float, found.iou)))}
 
 
-def tool(name: str, *arguments: object, log: Path | None = None) -> float:
-    """Run a tool on one thread, its output into ``log``; return the CPU seconds that it and its workers took."""
-    with open(log or os.devnull, 'a') as output:
-        process = subprocess.Popen(
-            [sys.executable, ROOT / 'tools' / name, *map(str, arguments)], stdout=output, stderr=output,
-            env=dict(os.environ, OMP_NUM_THREADS='1'))
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise UserError(f'tools/{name} ended with status {os.waitstatus_to_exitcode(status)}; see {log}')
-    return usage.ru_utime + usage.ru_stime
-
-
 def network(data: Path, out: Path, seed: int, options: list[str]) -> dict:
     """Train and test one seed; return scores and CPU seconds."""
     log = out.with_suffix('.log')
@@ -86,13 +72,13 @@ def network(data: Path, out: Path, seed: int, options: list[str]) -> dict:
     spent = out.with_suffix('.cpu_seconds')
     if not spent.exists():  # an interrupted training starts again: its seconds must be counted whole
         shutil.rmtree(out, ignore_errors=True)
-        write_json(spent, tool('train.py', CONFIG, '--work-dir', out, *common, log=log))
+        write_json(spent, run_tool('train.py', CONFIG, '--work-dir', out, *common, log=log))
     seconds = json.loads(spent.read_text())
     if seconds > BUDGET_SECONDS:
         raise UserError(f'seed {seed}: the training took {seconds:.0f} CPU seconds, expected at most '
                         f'{BUDGET_SECONDS:.0f}; lower train_cfg.max_iters')
     checkpoint = out / (out / 'last_checkpoint').read_text().strip().rsplit('/', 1)[-1]
-    tool('test.py', CONFIG, checkpoint, '--work-dir', out, *common, log=log)
+    run_tool('test.py', CONFIG, checkpoint, '--work-dir', out, *common, log=log)
     found = json.loads((out / 'evaluation/test/scores.json').read_text())
     return {'mIoU': found['scores']['mIoU'], 'cpu_seconds': seconds,
             'IoU': {row['class']: row['IoU'] for row in found['per_class']}}
@@ -115,9 +101,9 @@ def main() -> None:
         raise UserError(f'{said}: these runs had other --cfg-options; choose another --out')
     write_json(said, args.cfg_options)
     if not (data / 'manifest.json').exists():
-        tool('landcover/prepare.py', args.source, '--layout', 'folder', '--taxonomy', 'dronedeploy', '--out', data,
-             '--split-by', 'groups', '--group-regex', '^([0-9a-f]+)_', '--assign', f'train={train}', f'test={test}',
-             log=out / 'prepare.log')
+        run_tool('landcover/prepare.py', args.source, '--layout', 'folder', '--taxonomy', 'dronedeploy', '--out', data,
+                 '--split-by', 'groups', '--group-regex', '^([0-9a-f]+)_', '--assign', f'train={train}',
+                 f'test={test}', log=out / 'prepare.log')
     items = json.loads((data / 'manifest.json').read_text())['items']
 
     def finished(name: str) -> dict:

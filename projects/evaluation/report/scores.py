@@ -27,6 +27,11 @@ TILES = (
 
 def answer(run: Run) -> str:
     """Return the first sentences of a page on one run: how good it is, what it knows best and least."""
+    if not run.evaluations and run.tables:
+        [(table_of_task, _), *_] = next(iter(run.tables.values()))
+        row, score = table_of_task.groups[0], table_of_task.scores[0].name
+        return (f'<p class="answer">{text(table_of_task.title)}: {text(score)} is <b>{row[score]:.3f}</b> on '
+                f'{row["images"]:,} images.</p>')
     if not run.evaluations:
         return '<p class="answer">Not evaluated yet: there are curves, and no scores.</p>' if run.curves else \
             '<p class="answer">Nothing was logged and nothing was evaluated yet.</p>'

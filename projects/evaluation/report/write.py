@@ -6,7 +6,7 @@ from pathlib import Path
 from projects.engine.errors import UserError
 from projects.engine.files import write_text
 from projects.evaluation.comparison import compare
-from projects.evaluation.report import samples, scores, stages
+from projects.evaluation.report import samples, score_tables, scores, stages
 from projects.evaluation.report.cost import cost_section
 from projects.evaluation.report.data import data_section
 from projects.evaluation.report.lineage import lineage_section
@@ -81,7 +81,8 @@ def _page_of_one(run: Run, title: str | None, predictions: list[Section], extra:
     else:
         sections = [('answer', 'In short', scores.answer(run))]
     return page('Run report', title or run.name, lead, [
-        *sections, *curve_section(run), *predictions, *samples.sample_section(run), *extra,
+        *sections, *score_tables.table_sections(run), *curve_section(run), *predictions,
+        *samples.sample_section(run), *extra,
         *lineage_section([run]), *cost_section([(run.stage, run)]), *_fact_section([run])])
 
 
@@ -106,7 +107,8 @@ def _page_of_several(runs: list[Run], title: str | None, files: list[dict[str, P
     predictions = samples.compared_gallery_section(comparison, shown, limit) if shown else []
     return page('Comparison of runs', heading, ' · '.join(filter(None, (chain, counts, order))), [
         ('answer', 'In short', stages.answer(comparison)),
-        *stages.stage_section(comparison), *stages.class_section(comparison), *stages.config_section(comparison),
+        *stages.stage_section(comparison), *score_tables.compared_sections(comparison),
+        *stages.class_section(comparison), *stages.config_section(comparison),
         *stages.curve_section(comparison), *stages.confusion_section(comparison),
         *samples.changed_section(comparison), *predictions, *extra,
         *lineage_section(ordered), *cost_section([(labels[run.work_dir], run) for run in ordered]),

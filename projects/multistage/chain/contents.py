@@ -63,9 +63,11 @@ def split_identity(root: str | Path, split: str | None) -> tuple[str | None, int
 def data_sets(value: Any) -> Iterator[tuple[str, str | None]]:
     """Yield data root and split of every data set below a data loader's config."""
     if isinstance(value, Mapping):
-        if isinstance(value.get('data_root'), str):
-            split = value.get('split')
-            yield value['data_root'], split if isinstance(split, str) else None
+        root, split = value.get('data_root'), value.get('split')
+        several = root.values() if isinstance(root, Mapping) else root if isinstance(root, (list, tuple)) else (root,)
+        for one in several:
+            if isinstance(one, str):
+                yield one, split if isinstance(split, str) else None
         for item in value.values():
             yield from data_sets(item)
     elif isinstance(value, (list, tuple)):

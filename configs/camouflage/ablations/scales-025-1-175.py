@@ -1,0 +1,3 @@
+# Scales further apart, to both sides.
+_base_ = '../pvtv2-b2_ms-absi_150e_cod-384.py'
+scales = (0.25, 1.0, 1.75)

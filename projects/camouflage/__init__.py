@@ -1,0 +1,1 @@
+"""Camouflaged objects: PVTv2 over several scales of an input, gated decoders, and the field's measures."""

@@ -1,0 +1,1 @@
+"""Licence-free camouflage: procedural photographs of objects that look like what they lie on."""

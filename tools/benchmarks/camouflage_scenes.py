@@ -1,0 +1,176 @@
+#!/usr/bin/env python
+"""What generated scenes are good for; restartable: a finished training leaves a file and is not run again.
+
+    tools/benchmarks/camouflage_scenes.py scales --out DIR [--seeds 0 1 2] [--policy 'stochastic(0.25)']
+    tools/benchmarks/camouflage_scenes.py transfer PHOTOGRAPHS --out DIR [--iterations N]
+
+`scales`: small objects; three scales with exact gradients, three scales with a policy (as many iterations), and one
+scale for as many CPU seconds. `transfer`: trains on generated scenes alone and scores PHOTOGRAPHS (images/, masks/)
+beside a Gaussian in their centre.
+"""
+
+import argparse
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean, stdev
+
+import cv2
+import numpy as np
+
+from projects.camouflage.metrics import camouflage_scores
+from projects.engine.cli import Parser, run
+from projects.engine.errors import UserError
+from projects.engine.files import write_json
+from projects.engine.progress import progress
+from projects.engine.tool_process import ROOT, run_tool
+from projects.evaluation.comparison import Spread, noise
+from projects.evaluation.tables import text_table
+
+CONFIGS = ROOT / 'configs/camouflage'
+SINGLE, THREE = CONFIGS / 'pvtv2-tiny_single_scenes-128.py', CONFIGS / 'pvtv2-tiny_ms-absi_scenes-128.py'
+SCORES = ('S', 'wF', 'MAE')
+SMALL = ['--number', 600, '--val', 20, '--test', 150, '--size', 128, '--area', 0.004, 0.03, '--difficulty', 0.2, 0.7]
+VARIED = ['--val', 40, '--test', 40, '--area', 0.01, 0.5, '--difficulty', 0.0, 0.8]
+SIGMAS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)  # of the Gaussian, as shares of the sides
+
+
+def scenes(data: Path, *arguments: object) -> None:
+    """Make the scenes once."""
+    if not (data / 'scenes.json').exists():
+        run_tool('camouflage/make_scenes.py', '--out', data, *arguments, log=data.parent / 'scenes.log')
+
+
+def train(config: Path, out: Path, options: list[str]) -> float:
+    """Train anew; return the CPU seconds."""
+    shutil.rmtree(out, ignore_errors=True)
+    return run_tool('train.py', config, '--work-dir', out, '--cfg-options', *options, log=out.with_suffix('.log'))
+
+
+def test(config: Path, out: Path, options: list[str]) -> dict[str, float]:
+    """Score the last checkpoint on the test split."""
+    checkpoint = out / (out / 'last_checkpoint').read_text().strip().rsplit('/', 1)[-1]
+    run_tool('test.py', config, checkpoint, '--work-dir', out, '--out', out / 'maps', '--cfg-options', *options,
+             log=out.with_suffix('.log'))
+    return json.loads((out / 'evaluation/test/camouflage.json').read_text())['scores']
+
+
+def length(iterations: int) -> list[str]:
+    """Return the options of a training of so many iterations, validated once, at its end."""
+    return [f'train_cfg.max_iters={iterations}', f'train_cfg.val_interval={iterations}',
+            f'warmup_iters={min(50, iterations // 2)}']
+
+
+def seconds_per_iteration(config: Path, out: Path, options: list[str]) -> tuple[float, float]:
+    """Return the CPU seconds of one iteration, and of everything around the iterations."""
+    short, long = 4, 44
+    spent = [train(config, out, [*options, *length(number), 'warmup_iters=1']) for number in (short, long)]
+    one = (spent[1] - spent[0]) / (long - short)
+    return one, spent[0] - short * one
+
+
+def scales(args: argparse.Namespace) -> None:
+    out = args.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    data = out / 'scenes'
+    scenes(data, *SMALL, '--seed', 7)
+    common = [f'data_root={data}', 'num_workers=0']
+    arms = {'three scales, exact': (THREE, 'grad'), f'three scales, {args.policy}': (THREE, args.policy),
+            'one scale, equal CPU time': (SINGLE, None)}
+
+    cost = out / 'cost.json'
+    if not cost.exists():
+        write_json(cost, {path.stem: seconds_per_iteration(path, out / 'cost', common) for path in (SINGLE, THREE)})
+    single, three = (json.loads(cost.read_text())[path.stem] for path in (SINGLE, THREE))
+    iterations = {THREE: args.iterations,
+                  SINGLE: round((args.iterations * three[0] + three[1] - single[1]) / single[0])}
+
+    def finished(job: tuple[str, int]) -> dict:
+        name, seed = job
+        config, policy = arms[name]
+        folder = out / f'{"".join(c if c.isalnum() else "-" for c in name)}_{seed}'
+        file = folder.with_suffix('.json')
+        if not file.exists():
+            options = [*common, f'randomness.seed={seed}', *length(iterations[config])]
+            if config == THREE:  # one third of the training is supervised at each scale
+                options += [f'policy={policy}', f'scale_epochs={args.iterations // 3}']
+            spent = train(config, folder, options)
+            write_json(file, {**test(config, folder, options), 'seconds': spent, 'iterations': iterations[config]})
+        return json.loads(file.read_text())
+
+    jobs = [(name, seed) for seed in args.seeds for name in arms]
+    with ThreadPoolExecutor(max_workers=args.jobs) as pool:  # each training is a process on one thread
+        results = dict(zip(jobs, progress(pool.map(finished, jobs), 'trainings', total=len(jobs))))
+    reference = 'three scales, exact'
+    rows = []
+    for name in arms:
+        runs = [results[name, seed] for seed in args.seeds]
+        cells = [f'{mean(r[key] for r in runs):.3f} ± {stdev(r[key] for r in runs):.3f}' for key in SCORES]
+        found = noise(Spread(tuple(r['S'] for r in runs)),
+                      Spread(tuple(results[reference, seed]['S'] for seed in args.seeds)))
+        verdict = '' if name == reference else f'{found.difference:+.3f}, {"clear" if found.clear else "in the noise"}'
+        rows.append([name, str(runs[0]['iterations']), f'{mean(r["seconds"] for r in runs):.0f}', *cells, verdict])
+    print(text_table(['', 'iterations', 'CPU seconds', *SCORES, 'S against exact'], rows))
+
+
+def prior(photographs: Path, sigma: float) -> dict[str, float]:
+    """Return the scores of one Gaussian in the centre of every photograph."""
+    found = []
+    for path in sorted((photographs / 'masks').glob('*.png')):
+        truth = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        y, x = (np.linspace(-0.5, 0.5, side) for side in truth.shape)
+        guess = np.exp(-(y[:, None] ** 2 + x[None] ** 2) / (2 * sigma ** 2))
+        found.append(camouflage_scores(np.round(255 * guess).astype(np.uint8), truth))
+    return {key: mean(scores[key] for scores in found) for key in SCORES}
+
+
+def transfer(args: argparse.Namespace) -> None:
+    photographs, out = args.photographs.resolve(), args.out.resolve()
+    if not (photographs / 'masks').is_dir():
+        raise UserError(f'{photographs}: expected images/ and masks/')
+    out.mkdir(parents=True, exist_ok=True)
+    data = out / 'scenes'
+    scenes(data, '--number', args.number, '--size', args.size, *VARIED, '--seed', 11)
+    config = {'single': SINGLE, 'three': THREE}[args.network]
+    folder = out / f'{args.network}_{args.iterations}_{args.seed}'
+    options = [f'data_root={data}', f'randomness.seed={args.seed}', f'image_size={args.size},{args.size}',
+               *length(args.iterations), *args.cfg_options]
+    spent = folder.with_suffix('.seconds')
+    if not spent.exists():
+        write_json(spent, train(config, folder, options))
+    at = 'test_dataloader.dataset'
+    found = test(config, folder, [*options, f'{at}.data_root={photographs}', f'{at}.layout=plain', f'{at}.split=all'])
+    rows = [[f'network, {json.loads(spent.read_text()):.0f} CPU seconds', *(f'{found[key]:.3f}' for key in SCORES)]]
+    for sigma in SIGMAS:
+        scores = prior(photographs, sigma)
+        rows.append([f'Gaussian, sigma {sigma:g} of the sides', *(f'{scores[key]:.3f}' for key in SCORES)])
+    print(text_table(['', *SCORES], rows))
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest='command', required=True)
+    of_scales = commands.add_parser('scales', help='three scales against one on small objects')
+    of_scales.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    of_scales.add_argument('--policy', default='stochastic(0.25)', help='compared with exact gradients')
+    of_scales.add_argument('--iterations', type=int, default=400, help='at three scales (default: 400)')
+    of_scales.add_argument('--jobs', type=int, default=1, help='trainings at once (default: 1)')
+    of_scales.set_defaults(function=scales)
+    of_transfer = commands.add_parser('transfer', help='from generated scenes to photographs')
+    of_transfer.add_argument('photographs', type=Path, help='a folder with images/ and masks/')
+    of_transfer.add_argument('--network', choices=('single', 'three'), default='single')
+    of_transfer.add_argument('--number', type=int, default=3000, help='scenes (default: 3000)')
+    of_transfer.add_argument('--size', type=int, default=192, help='their side in pixels (default: 192)')
+    of_transfer.add_argument('--iterations', type=int, default=1500)
+    of_transfer.add_argument('--seed', type=int, default=0)
+    of_transfer.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    of_transfer.set_defaults(function=transfer)
+    for command in (of_scales, of_transfer):
+        command.add_argument('--out', type=Path, required=True)
+    args = parser.parse_args()
+    args.function(args)
+
+
+if __name__ == '__main__':
+    run(main)
