@@ -1,5 +1,6 @@
 """Multiply-accumulate operations of a network, counted where they run."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,13 +16,15 @@ class MacCounter:
 
     Torch's ``FlopCounterMode`` sees every operator that is dispatched, so that functional calls, recomputation and
     backward are counted too; counters that trace a graph (``mmengine.analysis``) count attention as nothing. Torch's
-    own table lacks the attention kernel of the CPU, which is added here; the fused fast path of
+    own table lacks the attention kernel of the CPU and takes the gradient of grouped weights for that of full ones;
+    both are put right here. The fused fast path of
     ``nn.MultiheadAttention``, which it cannot see into, is switched off within the context. See :data:`NOT_COUNTED`.
     """
 
     def __init__(self) -> None:
         aten = torch.ops.aten
-        kernels = {'_scaled_dot_product_flash_attention_for_cpu': _attention,
+        kernels = {'convolution_backward': _convolution_backward,
+                   '_scaled_dot_product_flash_attention_for_cpu': _attention,
                    '_scaled_dot_product_flash_attention_for_cpu_backward': _attention_backward}
         self._mode = FlopCounterMode(
             display=False, custom_mapping={getattr(aten, name): count for name, count in kernels.items()})
@@ -41,6 +44,14 @@ class MacCounter:
     def __exit__(self, *error: Any) -> None:
         self._mode.__exit__(*error)
         torch.backends.mha.set_fastpath_enabled(self._fast_path)
+
+
+def _convolution_backward(gradient: Sequence[int], x: Sequence[int], weight: Sequence[int], bias: Any, stride: Any,
+                          padding: Any, dilation: Any, transposed: bool, output_padding: Any, groups: int,
+                          wanted: Sequence[bool], *args: Any, **kwargs: Any) -> int:
+    """Return the operations of a convolution's gradients of input and weight: each as many as the forward's."""
+    forward = 2 * gradient[0] * math.prod((x if transposed else gradient)[2:]) * math.prod(weight)
+    return forward * (bool(wanted[0]) + bool(wanted[1]))
 
 
 def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *args: Any, **kwargs: Any) -> int:

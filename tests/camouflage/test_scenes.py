@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
+from projects.camouflage.scenes import scene as drawing
 from projects.camouflage.scenes import write as writing
-from projects.camouflage.scenes.background import KINDS
+from projects.camouflage.scenes.background import KINDS, Background
 from projects.camouflage.scenes.coat import colour_moments, colour_transfer
 from projects.camouflage.scenes.layout import draw_layout
 from projects.camouflage.scenes.palettes import RANGES
@@ -98,8 +99,29 @@ def test_areas_and_numbers_are_the_asked_ones(area, objects):
             assert area[0] <= one.visible.mean() <= area[1]
 
 
-def test_the_mask_is_what_one_sees():
-    """Hidden pixels are no object, and the picture differs from the empty ground on the mask, not far from it."""
+def test_the_mask_is_what_one_sees(monkeypatch):
+    """With magenta coats on grey ground, under plain light, the mask is what is magenta."""
+    def grey(rng, kind, h, w, light):
+        texture = draw_texture(np.random.default_rng(0), 'noise', 'green')
+        return Background(np.full((h, w, 3), 0.5, np.float32), [texture], np.zeros((h, w), np.uint8), 0.4, 0.0)
+
+    def magenta(rng, ground, alpha, box, turn, length, difficulty):
+        return np.broadcast_to(np.float32([0.9, 0, 0.9]), (box[2] - box[0], box[3] - box[1], 3)).copy()
+    monkeypatch.setattr(drawing, 'draw_background', grey)
+    monkeypatch.setattr(drawing, 'draw_coat', magenta)
+    monkeypatch.setattr(drawing, '_eyes', lambda rng, coat, *rest: coat)
+    monkeypatch.setattr(drawing, '_illuminate', lambda rng, image, aquatic: image)
+    monkeypatch.setattr(drawing, 'develop', lambda rng, image: (np.clip(image, 0, 1) * 255).astype(np.uint8))
+    overlaps = []
+    for index in range(20):
+        scene = make_scene(8, 0, index, replace(SMALL, size=(160, 160), area=(0.05, 0.3)))
+        red, green = scene.image[..., 0].astype(float), scene.image[..., 1].astype(float)
+        seen, mask = green < 0.5 * red, scene.mask > 0
+        overlaps.append((seen & mask).sum() / (seen | mask).sum())
+    assert min(overlaps) > 0.75 and np.mean(overlaps) > 0.93, overlaps
+
+
+def test_what_is_hidden_is_no_object():
     hidden = 0
     for seed in range(30):
         rng = np.random.default_rng(seed)

@@ -71,6 +71,16 @@ def test_a_convolution_and_attention_count_what_the_hand_counts(gradient):
         assert counter.macs == conv + 2 * linear + attention * 5 // 2
 
 
+def test_a_depthwise_convolution_has_a_backward_of_twice_its_forward():
+    conv, x = nn.Conv2d(6, 6, 3, padding=1, groups=6), torch.randn(2, 6, 5, 4, requires_grad=True)
+    with MacCounter() as forward:
+        result = conv(x)
+    with MacCounter() as backward:
+        result.sum().backward()
+    assert forward.macs == 2 * 5 * 4 * 6 * 9
+    assert backward.macs == 2 * forward.macs
+
+
 def test_multihead_attention_is_counted_in_evaluation_too():
     attention, x = nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.randn(3, 5, 8)
     with torch.no_grad(), MacCounter() as counter:

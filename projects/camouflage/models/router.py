@@ -23,10 +23,11 @@ class ExpertRouter(BaseModule):
     any other. It runs in float32 under autocast too, since top-k over bfloat16 numbers would meet ties, and it starts
     near the uniform distribution, so that every expert learns from the first step on.
 
-    A bias of each expert, moved by :meth:`rebalance` and not by gradients, keeps the expert that happened to learn
-    first from being sent everything: the loss of the mixture rewards that more strongly than a balance loss of weight
-    0.01 can undo, and once a softmax is saturated no gradient undoes it. What the router learns by gradients is then
-    which pictures are for whom, not which expert is liked best.
+    The loss of a mixture rewards sending everything to the expert that happened to learn first, more strongly than a
+    balance loss of weight 0.01 can undo, and once a softmax is saturated no gradient undoes it. So the MLP has no
+    biases and an odd activation: on centred features its outputs are centred too, and gradients can teach it which
+    pictures are for whom, but hardly which expert is liked best. What is left of that is undone by a bias of each
+    expert that :meth:`rebalance` moves.
 
     Args:
         in_channels: Width of every level.
@@ -56,8 +57,10 @@ class ExpertRouter(BaseModule):
         self.temperature = float(temperature)
         self.balance_rate = float(balance_rate)
         width = sum(in_channels)
-        self.norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, num_experts))
+        # No shift and an odd activation: what is centred stays centred up to the softmax.
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden, bias=False), nn.Tanh(), nn.Linear(hidden, num_experts, bias=False))
         self.register_buffer('bias', torch.zeros(num_experts))
         self.register_buffer('mean', torch.zeros(width))  # of the pooled features, over pictures
         self.register_buffer('variance', torch.ones(width))
@@ -66,7 +69,6 @@ class ExpertRouter(BaseModule):
 
     def _start_near_uniform(self) -> None:
         nn.init.normal_(self.mlp[-1].weight, std=0.02)
-        nn.init.zeros_(self.mlp[-1].bias)
 
     def init_weights(self) -> None:
         """Initialise as ``init_cfg`` says, then the last layer as the constructor does."""
