@@ -15,6 +15,7 @@ from projects.camouflage.datasets.pictures import read_photograph
 from projects.camouflage.maps import grey_map
 from projects.engine.errors import UserError
 from projects.engine.files import atomic_path
+from projects.geo.prediction import check_targets
 
 MASKS = 'LoadCamouflageMask'  # the transform that a prediction goes without
 TINT = np.array((255, 64, 64), np.float32)
@@ -52,18 +53,12 @@ def predict(config: str | Path, checkpoint: str | Path, sources: Sequence[Path],
         One result for each photograph, in order. One that fails does not stop the others: look at ``error``.
 
     Raises:
-        UserError: wrong config or checkpoint, two photographs of one name, or maps in the way.
+        UserError: wrong config or checkpoint, two photographs of one name, files in the way, or a network that gives
+            no probabilities.
     """
     out = Path(out)
-    planned = [(Path(source), out / f'{Path(source).stem}.png') for source in sources]
-    targets = [target for _, target in planned]
-    for number, (source, target) in enumerate(planned):
-        if target in targets[:number]:
-            raise UserError(f'{source}: another input would write {target} too')
-        if target.resolve() == source.resolve():
-            raise UserError(f'{source}: its map would replace it; choose another --out')
-        if target.exists() and not overwrite:
-            raise UserError(f'{target}: exists already; replace it with --overwrite')
+    sources = [Path(source) for source in sources]
+    check_targets([(source, target) for source in sources for target in _targets(source, out, overlay)], out, overwrite)
     from projects.engine.inference import load_model
 
     model, cfg = load_model(config, checkpoint, device=device, cfg_options=cfg_options)
@@ -71,7 +66,8 @@ def predict(config: str | Path, checkpoint: str | Path, sources: Sequence[Path],
         raise UserError(f'config {config}: expected a test_pipeline that begins with LoadPhotograph (a camouflage '
                         "config); other tasks' configs go with tools/predict.py")
     pipeline = Compose([TRANSFORMS.build(step) for step in cfg.test_pipeline if step.type != MASKS])
-    for source, target in planned:
+    for source in sources:
+        target, *pictures = _targets(source, out, overlay)
         try:
             data = pipeline(dict(img_path=str(source), seg_map_path=None, sample_id=source.stem, dataset=None,
                                  kind=None, difficulty=None))
@@ -83,9 +79,14 @@ def predict(config: str | Path, checkpoint: str | Path, sources: Sequence[Path],
         levels = grey_map(sample.to_dict())
         with atomic_path(target) as temporary:
             Image.fromarray(levels).save(temporary, format='PNG', optimize=True)
-        if overlay:
+        for picture in pictures:
             share = levels[..., None].astype(np.float32) / 255 * 0.6
-            picture = read_photograph(source) * (1 - share) + TINT * share
-            with atomic_path(target.with_name(f'{source.stem}_overlay.jpg')) as temporary:
-                Image.fromarray(picture.round().astype(np.uint8)).save(temporary, format='JPEG', quality=92)
+            tinted = read_photograph(source) * (1 - share) + TINT * share
+            with atomic_path(picture) as temporary:
+                Image.fromarray(tinted.round().astype(np.uint8)).save(temporary, format='JPEG', quality=92)
         yield Mapped(source, target, float((levels >= 128).mean()))
+
+
+def _targets(source: Path, out: Path, overlay: bool) -> list[Path]:
+    """Return what is written for a photograph: its map, and the overlay where it is wanted."""
+    return [out / f'{source.stem}.png', *([out / f'{source.stem}_overlay.jpg'] if overlay else [])]

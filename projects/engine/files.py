@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from projects.engine.errors import UserError
 from projects.engine.failpoints import fail_point
 
 
@@ -41,6 +42,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.close(folder)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_output_folder(folder: str | Path) -> None:
+    """Make sure, before hours of work, that files can be written into a folder, which may still have to be made.
+
+    Raises:
+        UserError: it is a file, below a file, or may not be written to.
+    """
+    folder = Path(folder)
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise UserError(f'{folder}: expected a folder for the outputs, found a file'
+                        + ('' if above == folder else f': {above}'))
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f'{folder}: expected a folder for the outputs, found that {above} is not writable')
 
 
 def remove_leftovers(folder: str | Path) -> None:

@@ -31,7 +31,7 @@ class ParameterGroups:
     - ``layer_decay`` (float in (0, 1], default 1): further factor for each backbone level below the last; the patch
       embedding is level 0, stage i (from 0) is level i + 1 (layer-wise rate decay, Clark et al. 2020, by stage).
     - ``no_decay`` (names, default ``('relative_position_bias_table',)``): parameters of these own names have no weight
-      decay either. Biases and the parameters of norms never have.
+      decay either. Biases (``bias``, ``in_proj_bias``) and the parameters of norms never have.
 
     Of a backbone that is a wrapper around another, the backbone is what it wraps
     (:func:`projects.engine.pretrained_part.pretrained_part`); what it adds is trained from scratch and belongs to the
@@ -72,7 +72,7 @@ class ParameterGroups:
                     continue
                 seen.add(id(parameter))
                 name = f'{module_name}.{own_name}' if module_name else own_name
-                decays = not (own_name == 'bias' or isinstance(module, NORMS) or own_name in self.no_decay)
+                decays = not (own_name.endswith('bias') or isinstance(module, NORMS) or own_name in self.no_decay)
                 place, factor = 'rest', 1.0
                 if name.startswith(prefix):
                     level = _level(name.removeprefix(prefix), pyramid)

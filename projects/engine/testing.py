@@ -9,6 +9,7 @@ from mmengine.config import Config
 from projects.engine.config import load_config
 from projects.engine.distributed import leaving_together
 from projects.engine.errors import UserError
+from projects.engine.files import check_output_folder
 from projects.engine.runner import build_runner
 from projects.engine.training import default_work_dir
 
@@ -33,12 +34,17 @@ def test(config: str | Path, checkpoint: str | Path, *, work_dir: str | Path | N
 
     Returns:
         The metrics.
+
+    Raises:
+        UserError: a wrong config or checkpoint, or a folder that cannot be written to.
     """
     cfg = load_config(config, cfg_options)
     if not Path(checkpoint).is_file():
         raise UserError(f'checkpoint {checkpoint}: no such file')
     if cfg.get('test_dataloader') is None:
         raise UserError(f'config {config}: it has no test_dataloader')
+    for folder in filter(None, (out, show_dir)):
+        check_output_folder(folder)
     cfg.load_from, cfg.resume = str(checkpoint), False
     reader = cfg.test_pipeline[0] if cfg.get('test_pipeline') else {}
     bands = {key: reader[key] for key in ('bands', 'value_range') if key in reader}

@@ -6,7 +6,7 @@ renders one.
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,7 +156,9 @@ def plot_reliability(calibration: Calibration, title: str = 'Reliability', theme
     return figure
 
 
-def curve_figures(runs: Sequence[tuple[int, Curves]], theme: Theme = LIGHT) -> dict[str, Figure]:
+def curve_figures(
+    runs: Sequence[tuple[int, Curves]], theme: Theme = LIGHT, task_scores: Sequence[str] = ()
+) -> dict[str, Figure]:
     """Draw the curves of one or several runs, a small figure for each idea.
 
     One run: its loss terms, its validation scores, its learning rate. Several: a figure for each score, for the loss,
@@ -165,14 +167,16 @@ def curve_figures(runs: Sequence[tuple[int, Curves]], theme: Theme = LIGHT) -> d
     Args:
         runs: (number of the colour, curves); repetitions of a stage share their number.
         theme: colours.
+        task_scores: validation scores of a task's own, the most important first: one run has them in a figure before
+            the other scores, several a figure of the first.
 
     Returns:
         The figures by their heading, in the order to show; none of a kind that nothing was logged of.
     """
     if len(runs) == 1:
-        return _figures_of_one(runs[0][1], theme)
+        return _figures_of_one(runs[0][1], theme, task_scores)
     series: dict[str, list[tuple[int, Curves, list[tuple[int, float]]]]] = {}
-    for score in SCORES[:2]:
+    for score in (*task_scores[:1], *SCORES[:2]):
         for number, curves in runs:
             if points := finite(curves.validation.get(score, [])):
                 series.setdefault(f'validation {score}', []).append((number, curves, points))
@@ -203,10 +207,11 @@ def curve_figures(runs: Sequence[tuple[int, Curves]], theme: Theme = LIGHT) -> d
     return figures
 
 
-def _figures_of_one(curves: Curves, theme: Theme) -> dict[str, Figure]:
+def _figures_of_one(curves: Curves, theme: Theme, task_scores: Sequence[str]) -> dict[str, Figure]:
     losses = {name: points for name, points in curves.train.items() if 'loss' in name.lower() and finite(points)}
     scores = {name: finite(points) for name, points in curves.validation.items()
               if name.rpartition('/')[2] in SCORES and finite(points)}
+    own = {name: points for name in task_scores if (points := finite(curves.validation.get(name, [])))}
     rates = {name: finite(points) for name, points in curves.train.items()
              if name in ('lr', 'base_lr') and finite(points)}
     if rates.get('lr') == rates.get('base_lr'):
@@ -220,17 +225,9 @@ def _figures_of_one(curves: Curves, theme: Theme) -> dict[str, Figure]:
             _draw_line(axes, finite(losses[name]), number, theme, label, width=1.9 if name == 'loss' else 1.3)
         _loss_axis(axes, [value for points in losses.values() for _, value in finite(points)])
         axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, loc='best')
-    if scores:
-        figures['validation scores'], axes = _panel(theme)
-        for number, (name, points) in enumerate(scores.items()):
-            _draw_line(axes, points, number, theme, name, marker=True)
-        best = max(next(iter(scores.values())), key=lambda point: point[1])
-        logged = [step for points in scores.values() for step, _ in points]
-        at_left = best[0] - min(logged) < (max(logged) - min(logged)) / 4  # to its left is the axis
-        axes.annotate(f'best {best[1]:.3f}', best, textcoords='offset points', xytext=(0, 7),
-                      ha='left' if at_left else 'right', fontsize=9, color=theme.series[0])
-        axes.set_ylim(0, 1)
-        axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, loc='best')
+    for heading, drawn in (('validation: ' + ', '.join(own), own), ('validation scores', scores)):
+        if drawn:
+            figures[heading] = _score_figure(drawn, theme)
     if rates:
         figures['learning rate'], axes = _panel(theme)
         for number, (name, points) in enumerate(rates.items()):
@@ -246,6 +243,21 @@ def _figures_of_one(curves: Curves, theme: Theme) -> dict[str, Figure]:
             axes.text(start, 1, ' resumed', transform=axes.get_xaxis_transform(), rotation=90, ha='right', va='top',
                       fontsize=7.5, color=theme.muted)
     return figures
+
+
+def _score_figure(scores: Mapping[str, Sequence[tuple[int, float]]], theme: Theme) -> Figure:
+    """Draw scores of 0..1, and say how high the first one came."""
+    figure, axes = _panel(theme)
+    for number, (name, points) in enumerate(scores.items()):
+        _draw_line(axes, points, number, theme, name, marker=True)
+    best = max(next(iter(scores.values())), key=lambda point: point[1])
+    logged = [step for points in scores.values() for step, _ in points]
+    at_left = best[0] - min(logged) < (max(logged) - min(logged)) / 4  # to its left is the axis
+    axes.annotate(f'best {best[1]:.3f}', best, textcoords='offset points', xytext=(0, 7),
+                  ha='left' if at_left else 'right', fontsize=9, color=theme.series[0])
+    axes.set_ylim(0, 1)
+    axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, loc='best')
+    return figure
 
 
 def _panel(theme: Theme) -> tuple[Figure, Axes]:

@@ -13,7 +13,7 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from projects.engine.errors import UserError
-from projects.engine.files import atomic_path
+from projects.engine.files import atomic_path, check_output_folder
 from projects.geo.raster import IGNORE, IMAGE_SUFFIXES, check_bands, is_raster
 from projects.geo.sources import Source, open_source
 from projects.geo.vectors import HECTARE, pixel_areas, write_polygons
@@ -120,10 +120,6 @@ def plan_outputs(
             and ``overwrite`` is not set.
     """
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise UserError(f'{out}: expected a folder for the outputs, found a file')
-    originals = {source.resolve() for source in sources}
-    taken: dict[Path, Path] = {}
     plan = []
     for source in sources:
         raster, stem = is_raster(source), source.stem
@@ -136,17 +132,35 @@ def plan_outputs(
             areas=out / f'{stem}_areas.csv' if outputs.areas else None,
             uncertainty=out / f'{stem}_uncertainty.tif' if outputs.uncertainty else None,
         )
-        for path in prediction.files:
-            if path.resolve() in originals:
-                raise UserError(f'{path}: is an input and would be replaced: choose another output folder')
-            if path in taken:
-                raise UserError(f'{path}: would be written for both {taken[path]} and {source}: predict them into '
-                                'two folders')
-            if path.exists() and not overwrite:
-                raise UserError(f'{path}: exists already: overwrite is not set (--overwrite)')
-            taken[path] = source
         plan.append(prediction)
+    check_targets([(one.source, path) for one in plan for path in one.files], out, overwrite)
     return plan
+
+
+def check_targets(planned: Sequence[tuple[Path, Path]], out: str | Path, overwrite: bool = False) -> None:
+    """Refuse to write what would destroy something.
+
+    Args:
+        planned: each input with each file that is to be written for it.
+        out: folder of those files.
+        overwrite: files that exist already may be replaced; inputs never.
+
+    Raises:
+        UserError: ``out`` is a file or may not be written to, a file would replace an input, two files have one name,
+            or a file exists already.
+    """
+    check_output_folder(out)
+    originals = {source.resolve() for source, _ in planned}
+    taken: dict[Path, Path] = {}
+    for source, path in planned:
+        if path.resolve() in originals:
+            raise UserError(f'{path}: is an input and would be replaced: choose another output folder')
+        if path in taken:
+            raise UserError(f'{path}: would be written for both {taken[path]} and {source}: predict them into '
+                            'two folders')
+        if path.exists() and not overwrite:
+            raise UserError(f'{path}: exists already: overwrite is not set (--overwrite)')
+        taken[path] = source
 
 
 def predict_files(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -24,9 +25,9 @@ class ScalePolicyHook(Hook):
     """Set the policy of a :class:`~projects.multiscale.backbone.MultiScaleBackbone` and draw what is left to chance.
 
     Before each iteration the policy is that of the last point that has come. The runner's counters are asked and
-    nothing is counted here, and chance is drawn from the run's seed and the iteration: a resumed run continues as
-    the first one would have, and all processes of a distributed run do the same. The hook owns gradients only; loss
-    weights of scales are :class:`projects.multistage.warmup.StageWarmupHook`'s.
+    nothing is counted here, and chance is drawn from the first process's seed and the iteration: a resumed run
+    continues as the first one would have, and all processes of a distributed run do the same. The hook owns gradients
+    only; loss weights of scales are :class:`projects.multistage.warmup.StageWarmupHook`'s.
 
     Args:
         policy: Points (when, policy): ascending, the first at 0; a policy is one for all scales above the reference,
@@ -43,6 +44,7 @@ class ScalePolicyHook(Hook):
         self._backbones: list[MultiScaleBackbone] = []
         self._parsed: list[list[tuple]] = []
         self._set: int | None = None
+        self._seed = 0
 
     def before_train(self, runner: Any) -> None:
         """Find the backbones and read the policies, before anything is trained."""
@@ -57,6 +59,9 @@ class ScalePolicyHook(Hook):
         self._parsed = [[backbone.parse_policy(policy, f'ScalePolicyHook.policy[{index}]')
                          for backbone in self._backbones] for index, policy in enumerate(self.policies)]
         self._set = None
+        seed = torch.tensor(int(runner.seed or 0))
+        broadcast(seed)  # with randomness.diff_rank_seed each process has one of its own
+        self._seed = int(seed)
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Set the policy where it has changed, and the modes of this iteration."""
@@ -69,7 +74,7 @@ class ScalePolicyHook(Hook):
             backbone = self._backbones[0]
             told = ', '.join(f'{scale:g}x {policy}' for scale, policy in zip(backbone.scales, backbone.policy))
             print_log(f'scale policy from {"epoch" if self.by_epoch else "iteration"} {when + 1} on: {told}', 'current')
-        state = np.random.SeedSequence((int(runner.seed or 0), int(runner.iter))).generate_state(1)
+        state = np.random.SeedSequence((self._seed, int(runner.iter))).generate_state(1)
         generator = torch.Generator().manual_seed(int(state[0]))
         for backbone in self._backbones:
             backbone.modes = backbone.draw(generator)

@@ -120,7 +120,7 @@ def _each(key: str, given: Any, paths: Mapping[str, Any], default: Any) -> Itera
 
 
 def _ramp(value: Any, place: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 or int(value) != value:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 or not float(value).is_integer():
         raise UserError(f'{place}: expected a whole number of at least 0, found {value!r}')
     return int(value)
 

@@ -45,4 +45,5 @@ def work(rank: int, folder: str, length: int) -> None:
 
 if __name__ == '__main__':
     torch.set_num_threads(1)
-    torch.multiprocessing.spawn(work, (sys.argv[1], int(sys.argv[2])), nprocs=2)
+    # Forked, so that the imports above are paid for once.
+    torch.multiprocessing.start_processes(work, (sys.argv[1], int(sys.argv[2])), nprocs=2, start_method='fork')

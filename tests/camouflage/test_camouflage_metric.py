@@ -113,6 +113,49 @@ def test_groups_by_data_set_and_size():
     assert 'CAMO/S' not in alone  # one data set is what all are
 
 
+def test_golden_values_of_a_data_set(shared):
+    """Of two data sets in one test, each has PySODMetrics' scores; theirs are the maxima of its own mean curve."""
+    with np.load(shared / 'parity' / 'cod_metrics.npz') as pack:
+        rows, expected = json.loads(str(pack['per_image'])), json.loads(str(pack['dataset']))
+        samples = [{'sample_id': f'CAMO/{row["id"]}', 'dataset': 'CAMO',
+                    'gt_sem_seg': {'data': torch.from_numpy((pack[f'gt_{row["id"]}'] > 128).astype(np.int64))[None]},
+                    'seg_logits': {'data': torch.from_numpy(pack[f'pred_{row["id"]}'] / np.float32(255))[None]}}
+                   for row in rows]
+    metrics, metric = evaluate([*samples, sample('NC4K/a', dataset='NC4K')])
+    assert {name: metrics[f'CAMO/{name}'] for name in expected} == pytest.approx(expected, abs=1e-6, rel=0)
+    assert metrics['CAMO/F_max'] < np.mean([row['F_max'] for row in rows]) - 1e-3
+    assert metrics['F_max'] != pytest.approx(metrics['CAMO/F_max'], abs=1e-6)
+    by_name = {row['sample_id']: row for row in metric.score_table.images}
+    for row in rows:
+        found = by_name[f'CAMO/{row["id"]}']
+        assert {name: found[name] for name in expected} == pytest.approx(
+            {name: row[name] for name in expected}, abs=1e-6, rel=0)
+    sizes = [row for row in metric.score_table.groups if row['group'] in ('small', 'medium', 'large')]
+    with_object = [row for row in metric.score_table.images if row['share']]
+    assert sum(row['images'] for row in sizes) == len(with_object)
+
+
+def test_real_photographs(shared_data):
+    """Nine real pairs through data set and metric: the truth itself as prediction, and the grey of the photograph."""
+    startup.start()
+    from projects.camouflage.datasets import CamouflageDataset
+
+    dataset = CamouflageDataset(str(shared_data / 'camouflage'), 'all', pipeline=[
+        dict(type='LoadPhotograph'), dict(type='ResizeImage', size=(64, 64)), dict(type='LoadCamouflageMask'),
+        dict(type='PackSegInputs', meta_keys=('sample_id', 'dataset', 'img_path', 'ori_shape'))])
+    perfect, grey = [], []
+    for packed in dataset:
+        one = packed['data_samples'].to_dict()
+        perfect.append({**one, 'seg_logits': {'data': one['gt_sem_seg']['data'].float()}})
+        grey.append({**one, 'seg_logits': {'data': packed['inputs'].float().mean(0, keepdim=True) / 255}})
+    metrics, metric = evaluate(perfect)
+    assert metrics['MAE'] == 0 and metrics['IoU'] == 1
+    assert all(metrics[name] == pytest.approx(1, abs=1e-4) for name in ('S', 'wF', 'F_adp', 'F_max', 'E_max'))
+    assert metric.score_table.groups[0]['images'] == 9
+    metrics, _ = evaluate(grey)
+    assert 0.2 < metrics['S'] < 0.6 and metrics['wF'] < 0.4  # these objects are camouflaged
+
+
 def test_bounds_of_sizes():
     assert [size_of(share) for share in (0, 1e-9, 0.01, 0.0101, 0.1, 0.11, 1)] == [
         None, 'small', 'small', 'medium', 'medium', 'large', 'large']
@@ -210,13 +253,18 @@ def test_files_and_report(tmp_path):
     assert 'Camouflaged objects' in page and 'MAE ↓' in page and 'S ↑' in page
     assert f'<th scope="row">NC4K</th><td>1</td><td>{table.groups[2]["S"]:.3f}</td>' in page
     assert 'Mean IoU' in page
+    # The task's own scores come first, and the checkpoint is called what its file is.
+    assert f'Camouflaged objects: S (structure measure) is <b>{table.groups[0]["S"]:.3f}</b>' in page
+    assert page.index('id="camouflage-test"') < page.index('<h2>Classes')
+    assert 'test · best.pth' in page
 
 
 def test_report_without_the_segmentation_metric(tmp_path):
     table = finished(tmp_path / 'run', beside=False)
     write_report(tmp_path / 'run', tmp_path / 'report.html')
     page = (tmp_path / 'report.html').read_text()
-    assert f'S is <b>{table.groups[0]["S"]:.3f}</b> on 2 images' in page and 'Not evaluated yet' not in page
+    assert f'S (structure measure) is <b>{table.groups[0]["S"]:.3f}</b> on 2 test images' in page
+    assert 'Not evaluated yet' not in page
 
 
 def test_runs_beside_each_other_mark_the_smaller_error(tmp_path):

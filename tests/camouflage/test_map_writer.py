@@ -1,7 +1,7 @@
 """Maps of a test: their files, and that scoring them from disk gives the scores of the test."""
 
 import json
-import subprocess
+import runpy
 import sys
 
 import numpy as np
@@ -154,19 +154,31 @@ def test_empty_and_missing_folders(tmp_path):
         score_folders(tmp_path, tmp_path)
 
 
-def test_tool(written, repository):
+def test_tool(written, repository, monkeypatch, capsys):
     folder, _, _, table = written
+    monkeypatch.chdir(folder)
 
     def tool(*arguments):
-        script = repository / 'tools/camouflage/score_maps.py'
-        return subprocess.run([sys.executable, str(script), *map(str, arguments)], capture_output=True, text=True,
-                              timeout=60, cwd=folder)
+        path = str(repository / 'tools/camouflage/score_maps.py')
+        monkeypatch.setattr(sys, 'argv', [path, *arguments])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(path, run_name='__main__')
+        return end.value.code, *capsys.readouterr()
 
-    done = tool('--pred-dir', 'maps', '--gt-dir', 'truth', '--out', 'out')
-    assert done.returncode == 0, done.stderr
-    assert table.text() in done.stdout
+    status, printed, _ = tool('--pred-dir', 'maps', '--gt-dir', 'truth', '--out', 'out')
+    assert status == 0 and table.text() in printed
     [(read, facts)] = read_score_tables(folder / 'out')
     assert read.groups == table.groups and facts == {'predictions': 'maps', 'truth': 'truth'}
     assert json.loads((folder / 'out/camouflage.json').read_text())['kind'] == 'score table'
-    refused = tool('--pred-dir', 'nowhere', '--gt-dir', 'truth')
-    assert refused.returncode == 2 and refused.stderr == 'error: nowhere: no such folder\n'
+    assert tool('--pred-dir', 'nowhere', '--gt-dir', 'truth') == (2, '', 'error: nowhere: no such folder\n')
+    # a data set's folder instead of its masks; then the maps of all data sets instead of its own
+    (folder / 'test').mkdir()
+    (folder / 'truth/CAMO').rename(folder / 'test/masks')
+    (folder / 'test/images').mkdir()
+    Image.new('RGB', (41, 30)).save(folder / 'test/images/camourflage_00012.png')
+    status, _, _ = tool('--pred-dir', 'maps/CAMO', '--gt-dir', 'test', '--out', 'flat')
+    [(read, _)] = read_score_tables(folder / 'flat')
+    assert status == 0 and {**read.groups[0], 'group': 'CAMO'} == table.groups[1]
+    assert tool('--pred-dir', 'maps', '--gt-dir', 'test') == (2, '', (
+        'error: test/masks/camourflage_00012.png: no prediction named camourflage_00012.png in maps (and 1 more); '
+        'there are folders in it: CAMO, NC4K\n'))

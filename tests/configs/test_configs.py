@@ -77,7 +77,7 @@ def test_every_stage_of_a_chain_is_a_config_that_takes_its_options(path):
         assert [start for start in starts if start] == ['some.pth'] * len(parents), stage.name
 
 
-@pytest.mark.parametrize('base', ['ema', 'early_stopping'])
+@pytest.mark.parametrize('base', ['ema', 'early_stopping', 'scale_maps'])
 def test_one_line_bases(base, tmp_path):
     path = tmp_path / 'child.py'
     parent = CONFIGS / 'landcover' / 'ftunetformer-tiny_s0-baseline_village-256.py'

@@ -2,7 +2,8 @@
 
 import pytest
 
-from projects.engine.files import atomic_path, sha256_of, write_json, write_text
+from projects.engine.errors import UserError
+from projects.engine.files import atomic_path, check_output_folder, sha256_of, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -21,3 +22,17 @@ def test_json_and_hash(tmp_path):
     write_text(path, 'abc')
     assert sha256_of(path) == 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
     assert path.stat().st_mode & 0o044  # not the private mode of a temporary file
+
+
+def test_folders_that_cannot_be_written_to(tmp_path, monkeypatch):
+    check_output_folder(tmp_path)
+    check_output_folder(tmp_path / 'new' / 'below')
+    assert not (tmp_path / 'new').exists()
+    write_text(tmp_path / 'file', '')
+    with pytest.raises(UserError, match=f'{tmp_path}/file: expected a folder for the outputs, found a file$'):
+        check_output_folder(tmp_path / 'file')
+    with pytest.raises(UserError, match=f'file/below: expected a folder .*, found a file: {tmp_path}/file$'):
+        check_output_folder(tmp_path / 'file' / 'below')
+    monkeypatch.setattr('os.access', lambda path, mode: path != tmp_path)  # a test may run as root, who may write
+    with pytest.raises(UserError, match=f'{tmp_path}/new: expected .* found that {tmp_path} is not writable'):
+        check_output_folder(tmp_path / 'new')

@@ -134,6 +134,14 @@ def test_what_a_wrapper_adds_belongs_to_the_rest():
     assert not any('fusers' in name for name in found)
 
 
+def test_biases_of_other_names_have_no_decay():
+    model = nn.Module()
+    model.attention = nn.MultiheadAttention(4, 2)
+    found = {group: names for group, (names, *_) in names_of(model, build(model)).items()}
+    assert found == {'rest': ['attention.in_proj_weight', 'attention.out_proj.weight'],
+                     'rest without decay': ['attention.in_proj_bias', 'attention.out_proj.bias']}
+
+
 def test_frozen_parameters_belong_to_no_group():
     model = Network()
     model.backbone.patch_embed.requires_grad_(False)

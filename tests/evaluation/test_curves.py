@@ -97,3 +97,14 @@ def test_without_scalars_there_are_no_curves(tmp_path):
     curves = read_curves(tmp_path)
     assert not curves
     assert curve_figures([(0, curves)]) == {}
+
+
+def test_scores_of_a_task_are_drawn_before_the_others():
+    curves = Curves(validation={name: [(5, value), (10, value + 0.1)] for name, value in
+                                (('mIoU', 0.3), ('S', 0.6), ('wF', 0.4), ('E_max', 0.7))})
+    figures = curve_figures([(0, curves)], task_scores=('S', 'wF', 'MAE'))
+    assert list(figures) == ['validation: S, wF', 'validation scores']
+    assert [line.get_label() for line in figures['validation: S, wF'].axes[0].lines] == ['S', 'wF']
+    assert 'best 0.700' in [text.get_text() for text in figures['validation: S, wF'].axes[0].texts]
+    several = curve_figures([(0, curves), (1, curves)], task_scores=('S', 'wF'))
+    assert list(several)[:2] == ['validation S', 'validation mIoU']

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,10 +11,13 @@ import rasterio
 import torch
 from mmseg.registry import MODELS
 
+from projects.camouflage.scenes.scene import SceneOptions
+from projects.camouflage.scenes.write import write_scenes
 from projects.engine.checkpoints import read_checkpoint
 from projects.engine.config import load_config
 
 pytestmark = pytest.mark.slow
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
 
 @pytest.fixture(scope='module')
@@ -89,6 +93,12 @@ def test_train_refuses_an_unknown_type(tool, config, tmp_path):
     assert 'did you mean FTUNetFormerHead?' in line and not (tmp_path / 'run').exists()
 
 
+def test_train_refuses_a_scale_of_zero(tool, config, tmp_path):
+    line = tool('train.py', config.parent / 'ablations/three-scales.py', '--work-dir', tmp_path / 'run',
+                '--cfg-options', 'model.backbone.scales=(0,1.0)', refused=True)
+    assert line == 'error: MultiScaleBackbone.scales: expected factors above 0, found 0'
+
+
 def altered(checkpoint, path, change):
     value = read_checkpoint(checkpoint)
     change(value)
@@ -142,3 +152,41 @@ def test_predict_refuses_and_warns(tool, config, checkpoint, tmp_path):
         raster.write(np.full((3, 40, 40), 100, np.uint8))
     printed = tool('predict.py', config, checkpoint, path, '--out', out, '--window', 64, '--overlap', 16)
     assert 'CRS' in printed and (out / 'bare.tif').exists()
+
+
+def _all_foreground(data):
+    for path in data.glob('*/masks/*.png'):
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED) // 255)
+    cv2.imwrite(str(data / 'train/masks/00003.png'), np.full((64, 64), 255, np.uint8))
+
+
+def _all_ones(data):
+    cv2.imwrite(str(data / 'train/masks/00003.png'), np.ones((64, 64), np.uint8))
+
+
+@pytest.mark.parametrize('spoil, hint', [
+    (_all_foreground, 'train/masks/00003.png: expected a mask of 0 and 1, as the others of its data set, found 255'),
+    (_all_ones, 'train/masks/00003.png: expected a mask of 0 and 255 (foreground above 128), as the others of its data '
+                'set, found 1 everywhere'),
+    (lambda data: (data / 'train/masks/00003.png').unlink(), 'train/images/00003.jpg: image without mask'),
+])
+def test_camouflage_names_the_file(tool, tmp_path, spoil, hint):
+    data, run = tmp_path / 'scenes', tmp_path / 'run'
+    write_scenes(data, dict(train=6, val=1), 0, SceneOptions(size=(64, 64)), image_format='jpg')
+    spoil(data)
+    config = CONFIGS / 'camouflage/pvtv2-tiny_single_scenes-128.py'
+    line = tool('train.py', config, '--work-dir', run, '--cfg-options', f'data_root={data}', 'image_size=(32,32)',
+                'batch_size=6', 'num_workers=0', 'warmup_iters=1', 'train_cfg.max_iters=3', refused=True)
+    assert hint in line and not list(run.rglob('*.pth'))
+
+
+def test_camouflage_configs_are_not_for_land_cover(tool, tmp_path):
+    image, out = tmp_path / 'image.png', tmp_path / 'out'
+    cv2.imwrite(str(image), np.zeros((32, 32, 3), np.uint8))
+    config = CONFIGS / 'camouflage/pvtv2-tiny_single_scenes-128.py'
+    torch.save({'state_dict': MODELS.build(load_config(config).model).state_dict(), 'meta': {}}, tmp_path / 'w.pth')
+    line = tool('predict.py', config, tmp_path / 'w.pth', image, '--out', out, refused=True)
+    assert 'expected a test_pipeline with LoadRasterImage, found LoadPhotograph' in line and not out.exists()
+    line = tool('test.py', config, tmp_path / 'w.pth', '--work-dir', tmp_path / 'run', '--out', image, refused=True)
+    assert line == f'error: {image}: expected a folder for the outputs, found a file'
+    assert not (tmp_path / 'run').exists()

@@ -185,7 +185,8 @@ def train(rank, folder):
     network = nn.Sequential(MultiScaleBackbone(Net(), fusion=dict(type='FusionOfThisTest')))
     network[0].backbone.norm = nn.BatchNorm2d(3)
     network[0].backbone.register_forward_pre_hook(lambda module, inputs: (module.norm(inputs[0]),))
-    found = runner(DistributedDataParallel(network))  # an unused parameter would be an error in the next iteration
+    # Seeds as with diff_rank_seed; an unused parameter would be an error in the next iteration.
+    found = runner(DistributedDataParallel(network), seed=7 + rank)
     hook = ScalePolicyHook([(0, 'stochastic(0.5, checkpoint)'), (8, ['no_grad', 'checkpoint', 'no_grad'])],
                            by_epoch=False)
     hook.before_train(found)

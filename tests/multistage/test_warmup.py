@@ -145,6 +145,7 @@ def test_each_path_may_have_its_own_ramp_and_shape(monkeypatch):
     (dict(shape={'kd_weight': 'lin'}), "loss_schedule.shape.kd_weight: expected one of linear, cosine, found 'lin'"),
     (dict(shape=None), 'loss_schedule.shape: expected one of'),
     (dict(ramp=-1), 'loss_schedule.ramp: expected a whole number of at least 0, found -1'),
+    (dict(ramp=float('nan')), 'loss_schedule.ramp: expected a whole number of at least 0, found nan'),
     (dict(ramp={'kd_weight': 'long'}), "loss_schedule.ramp.kd_weight: expected a whole number of at least 0, found "
                                        "'long'"),
     (dict(ramp={'kd_weight': 4}), 'loss_schedule.weights.kd_weight: expected points more than ramp=4 apart')])

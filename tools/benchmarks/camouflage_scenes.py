@@ -32,6 +32,7 @@ CONFIGS = ROOT / 'configs/camouflage'
 SINGLE, THREE = CONFIGS / 'pvtv2-tiny_single_scenes-128.py', CONFIGS / 'pvtv2-tiny_s1-ms-absi_scenes-128.py'
 SCORES = ('S', 'wF', 'MAE')
 SMALL = ['--number', 600, '--val', 20, '--test', 150, '--size', 128, '--area', 0.004, 0.03, '--difficulty', 0.2, 0.7]
+TRANSFER = {'resnet18': CONFIGS / 'resnet18-tiny_single_scenes-128.py', 'pvtv2': SINGLE}
 VARIED = ['--val', 40, '--test', 40, '--area', 0.01, 0.5]
 SIGMAS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)  # of the Gaussian, as shares of the sides
 
@@ -48,12 +49,12 @@ def train(config: Path, out: Path, options: list[str]) -> float:
     return run_tool('train.py', config, '--work-dir', out, '--cfg-options', *options, log=out.with_suffix('.log'))
 
 
-def test(config: Path, out: Path, options: list[str]) -> dict[str, float]:
-    """Score the last checkpoint on the test split."""
+def test(config: Path, out: Path, options: list[str], *views: str) -> dict[str, float]:
+    """Score the last checkpoint on the test split, with the arguments of an ensemble."""
     checkpoint = out / (out / 'last_checkpoint').read_text().strip().rsplit('/', 1)[-1]
-    run_tool('test.py', config, checkpoint, '--work-dir', out, '--out', out / 'maps', '--cfg-options', *options,
+    run_tool('test.py', config, checkpoint, '--work-dir', out, '--out', out / 'maps', *views, '--cfg-options', *options,
              log=out.with_suffix('.log'))
-    return json.loads((out / 'evaluation/test/camouflage.json').read_text())['scores']
+    return json.loads((out / 'evaluation/test/camouflage.json').read_text())['groups'][0]  # over all images
 
 
 def length(iterations: int) -> list[str]:
@@ -132,15 +133,18 @@ def transfer(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     data = out / 'scenes'
     scenes(data, '--number', args.number, '--size', args.size, *VARIED, '--seed', 11)
-    folder = out / f'network_{args.iterations}_{args.seed}'
+    config = TRANSFER[args.network]
+    folder = out / f'{args.network}_{args.iterations}_{args.seed}'
     options = [f'data_root={data}', f'randomness.seed={args.seed}', f'image_size={args.size},{args.size}',
                *length(args.iterations), *args.cfg_options]
     spent = folder.with_suffix('.seconds')
     if not spent.exists():
-        write_json(spent, train(SINGLE, folder, options))
+        write_json(spent, train(config, folder, options))
     at = 'test_dataloader.dataset'
-    found = test(SINGLE, folder, [*options, f'{at}.data_root={photographs}', f'{at}.layout=plain', f'{at}.split=all'])
-    rows = [[f'network, {json.loads(spent.read_text()):.0f} CPU seconds', *(f'{found[key]:.3f}' for key in SCORES)]]
+    found = test(config, folder, [*options, f'{at}.data_root={photographs}', f'{at}.layout=plain', f'{at}.split=all'],
+                 '--tta')
+    seconds = json.loads(spent.read_text())
+    rows = [[f'{args.network}, {seconds:.0f} CPU seconds', *(f'{found[key]:.3f}' for key in SCORES)]]
     for sigma in SIGMAS:
         scores = prior(photographs, sigma)
         rows.append([f'Gaussian, sigma {sigma:g} of the sides', *(f'{scores[key]:.3f}' for key in SCORES)])
@@ -159,9 +163,10 @@ def main() -> None:
     of_scales.set_defaults(function=scales)
     of_transfer = commands.add_parser('transfer', help='from generated scenes to photographs')
     of_transfer.add_argument('photographs', type=Path, help='a folder with images/ and masks/')
+    of_transfer.add_argument('--network', choices=sorted(TRANSFER), default='resnet18')
     of_transfer.add_argument('--number', type=int, default=3000, help='scenes (default: 3000)')
     of_transfer.add_argument('--size', type=int, default=128, help='their side in pixels (default: 128)')
-    of_transfer.add_argument('--iterations', type=int, default=4000, help='of 8 scenes (default: 4000)')
+    of_transfer.add_argument('--iterations', type=int, default=2000, help='default: 2000')
     of_transfer.add_argument('--seed', type=int, default=0)
     of_transfer.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     of_transfer.set_defaults(function=transfer)

@@ -6,10 +6,12 @@ of the single scale and of three scales (0.5, 1, 1.5) take turns, round by round
 (medians), ratios are those to the single scale in the *same* precision and memory format. Rows:
 
 - ``single``: the image alone.
-- ``absi``, ``hierarchical``, ``gated``: three scales with exact gradients, by fuser.
-- ``checkpoint``, ``no_grad``: the policy of the 1.5x branch, with the first fuser; ``stochastic`` is the expectation
-  over what the policy (``--policy``) draws, ``p * T(gradient) + (1 - p) * T(no_grad)``.
-- ``nchw`` and ``bf16``: without channels-last, and with bfloat16 autocast as well.
+- ``absi``, ``hierarchical``, ``gated``: three scales with exact gradients, by fuser, without the scale loss.
+- ``supervised``: ``absi`` with the scale loss, as the configs train until it is switched off.
+- ``checkpoint``, ``no_grad``: the policy of the 1.5x branch, with the first fuser; ``policy`` is the expectation over
+  what ``--policy`` draws, ``p * T(gradient) + (1 - p) * T(no_grad)``.
+- ``… nchw``, ``… bf16``: the same without channels-last, or with bfloat16 autocast; the others are channels-last and
+  float32.
 
 ``fusion`` is the time of resizes and fusers alone, forward and backward, over the whole step with exact gradients. Peak
 memory is the growth of a fresh process over the model with its gradients and optimizer state; a policy has that of its
@@ -60,6 +62,7 @@ ARMS = {
     'absi': ('absi', 'grad', True, False),
     'hierarchical': ('hierarchical', 'grad', True, False),
     'gated': ('gated', 'grad', True, False),
+    'supervised': ('supervised', 'grad', True, False),
     'checkpoint': (FIRST, 'checkpoint', True, False),
     'no_grad': (FIRST, 'no_grad', True, False),
     'single nchw': ('single', 'grad', False, False),
@@ -72,11 +75,11 @@ ARMS = {
 
 
 def config(network: str, arch: str, head: str) -> dict[str, Any]:
-    """Return the model config of a network: ``single`` or a fuser's name."""
+    """Return the model config of a network: ``single``, a fuser's name, or ``supervised`` (first fuser, scale loss)."""
     backbone: dict[str, Any] = dict(type='PVTv2', arch=arch)
     if network != 'single':
         backbone = dict(type='MultiScaleBackbone', backbone=backbone, scales=SCALES, reference=1.0,
-                        fusion=dict(type=FUSERS[network]))
+                        fusion=dict(type=FUSERS.get(network, FUSERS[FIRST])))
     widths = ARCHS[arch].channels
     if head == 'gate':
         decoder = dict(type='GroupedGateHead', in_channels=widths, num_classes=2, out_channels=1, threshold=0.5)
@@ -84,7 +87,11 @@ def config(network: str, arch: str, head: str) -> dict[str, Any]:
         decoder = dict(type='FCNHead', in_channels=widths[0], in_index=0, channels=32, num_convs=1, num_classes=2,
                        out_channels=1, threshold=0.5, norm_cfg=dict(type='BN'),
                        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True))
-    return dict(type='EncoderDecoder', backbone=backbone, decode_head=decoder, test_cfg=dict(mode='whole'))
+    supervision = {} if network != 'supervised' else dict(
+        scale_head=dict(type='ScaleHead', in_channels=widths, num_classes=2, out_channels=1),
+        scale_loss=dict(type='ScaleAwareLoss', targets='area'))
+    return dict(type='MultiScaleSegmentor' if supervision else 'EncoderDecoder', backbone=backbone,
+                decode_head=decoder, test_cfg=dict(mode='whole'), **supervision)
 
 
 def build(network: str, job: dict, shared: nn.Module | None, channels_last: bool) -> nn.Module:
@@ -301,8 +308,8 @@ def show(found: dict[str, Any], policy: str) -> None:
     rows = found['rows']
     for name, before, after in (
             ('channels-last', 'absi nchw', 'absi'), ('bfloat16', 'absi', 'absi bf16'),
-            ('1.5x recomputed', 'absi', 'checkpoint'), ('1.5x without gradient', 'absi', 'no_grad'),
-            (f'1.5x {policy}', 'absi', 'policy')):
+            ('scale loss', 'absi', 'supervised'), ('1.5x recomputed', 'absi', 'checkpoint'),
+            ('1.5x without gradient', 'absi', 'no_grad'), (f'1.5x {policy}', 'absi', 'policy')):
         if before in rows and after in rows:
             memory = ''
             if 'memory' in rows[before] and 'memory' in rows[after]:
@@ -319,7 +326,7 @@ def main() -> int:
     parser.add_argument('--size', type=int, default=352, help='side of the images, pixels')
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument('--rounds', type=int, default=5, help='timed steps of each arm')
-    parser.add_argument('--policy', default='stochastic(0.25, checkpoint)', help='of the 1.5x branch')
+    parser.add_argument('--policy', default='stochastic(0.5, checkpoint)', help='of the 1.5x branch')
     parser.add_argument('--arms', default=','.join(ARMS), help=f'some of {",".join(ARMS)}')
     parser.add_argument('--no-memory', action='store_true', help='leave the peak memory out')
     parser.add_argument('--threads', type=int, default=0, help='CPU threads (default: all)')

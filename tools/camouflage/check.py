@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Look at every file of a camouflage data set: tools/camouflage/check.py DATA_ROOT [DATA_ROOT …] [--layout NAME]."""
 
+from projects.engine import startup
 from projects.engine.cli import Parser, run
 
 
@@ -16,7 +17,9 @@ def main() -> int:
     parser.add_argument('--mask-values', default='auto', help='0/255, 0/1, or auto: what most masks have')
     parser.add_argument('--non-camouflaged', action='store_true', help='also the images COD10K-NonCAM-…')
     args = parser.parse_args()
+    startup.start()
     from projects.camouflage.datasets.check import check_data
+
     report = check_data(args.data, args.layout, args.val_share, args.duplicates, args.mask_values,
                         args.non_camouflaged)
     for line in report.facts:

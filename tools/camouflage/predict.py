@@ -3,9 +3,8 @@
 
 import sys
 
-from projects.camouflage.predict import predict
+from projects.engine import startup
 from projects.engine.cli import Parser, add_cfg_options, run
-from projects.geo.prediction import find_inputs
 
 
 def main() -> int:
@@ -19,6 +18,10 @@ def main() -> int:
     parser.add_argument('--overwrite', action='store_true', help='replace existing maps')
     add_cfg_options(parser)
     args = parser.parse_args()
+    startup.start()
+    from projects.camouflage.predict import predict
+    from projects.geo.prediction import find_inputs
+
     failed = 0
     for result in predict(args.config, args.checkpoint, find_inputs(args.inputs), args.out, overlay=args.overlay,
                           overwrite=args.overwrite, device=args.device, cfg_options=args.cfg_options):

@@ -5,6 +5,7 @@ layout = 'auto'
 num_classes = 2
 image_size = (384, 384)  # (height, width) of the network's input; predictions come back at each mask's own size
 batch_size = 8  # in each process
+rotation_prob = 0.5
 num_workers = 4
 # Where there is no folder val, this share of the training images is held out for it: no test set picks a checkpoint.
 val_share = 0.05
@@ -17,7 +18,7 @@ test_split = 'test'
 train_pipeline = [
     dict(type='LoadPhotograph'),
     dict(type='LoadCamouflageMask'),
-    dict(type='RandomRotation', limit=90, prob=0.5),
+    dict(type='RandomRotation', limit=90, prob='${rotation_prob}'),
     dict(type='ResizeImage', size='${image_size}'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PhotoMetricDistortion', brightness_delta=26, contrast_range=(0.9, 1.1), saturation_range=(0.9, 1.1),

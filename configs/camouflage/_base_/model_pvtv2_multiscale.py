@@ -23,4 +23,3 @@ model = dict(
 loss_schedule = dict(
     weights={'scale_loss.loss_weight': [(0, '${scale_loss_weight}'), ('${scale_epochs}', 0.0)]})
 scale_policy = dict(type='ScalePolicyHook')  # draws what the policy leaves to chance, alike in all processes
-scale_maps = None  # dict(type='ScaleMapHook') draws which scale won where

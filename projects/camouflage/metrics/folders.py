@@ -23,8 +23,8 @@ def score_folders(
 
     Args:
         prediction_dir: grey maps, or a folder of them for each data set.
-        truth_dir: masks (the object above 128), or a folder for each data set, which has them itself or in ``GT``,
-            ``GT_Object`` or ``masks``. Predictions without a mask are not read.
+        truth_dir: masks (the object above 128), or a folder for each data set. A folder has its masks itself or in
+            ``GT``, ``GT_Object`` or ``masks``. Predictions without a mask are not read.
         size_bounds: see :class:`~projects.camouflage.metrics.metric.CamouflageMetric`.
 
     Raises:
@@ -44,7 +44,9 @@ def score_folders(
         missing = [path for stem, path in truths.items() if stem not in predictions]
         if missing:
             more = f' (and {len(missing) - 1} more)' if len(missing) > 1 else ''
-            raise UserError(f'{missing[0]}: no prediction named {missing[0].stem}.png in {folder}{more}')
+            inner = sorted(path.name for path in folder.iterdir() if path.is_dir())
+            hint = f'; there are folders in it: {", ".join(inner[:5])}' if inner and not predictions else ''
+            raise UserError(f'{missing[0]}: no prediction named {missing[0].stem}.png in {folder}{more}{hint}')
         pairs += [(dataset, stem, predictions[stem], path) for stem, path in truths.items()]
     samples = []
     for dataset, stem, prediction, truth in progress(pairs, 'scoring', unit='map'):
@@ -59,17 +61,18 @@ def score_folders(
 
 def _datasets(folder: Path) -> dict[str | None, dict[str, Path]]:
     """Return the masks of each data set by stem; one data set without a name where they lie in the folder itself."""
-    if own := _pictures(folder):
+    if own := _masks(folder):
         return {None: own}
-    found = {}
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-        masks = next((masks for place in (inner, *(inner / name for name in MASK_FOLDERS))
-                      if place.is_dir() and (masks := _pictures(place))), None)
-        if masks:
-            found[inner.name] = masks
+    found = {path.name: masks for path in sorted(folder.iterdir()) if path.is_dir() and (masks := _masks(path))}
     if not found:
         raise UserError(f'{folder}: expected masks ({", ".join(SUFFIXES)}), or folders of masks, found none')
     return found
+
+
+def _masks(folder: Path) -> dict[str, Path]:
+    """Return the masks of one data set by stem: those in its folder, else in the first of its own that has some."""
+    places = (folder, *(folder / name for name in MASK_FOLDERS))
+    return next((masks for place in places if place.is_dir() and (masks := _pictures(place))), {})
 
 
 def _pictures(folder: Path) -> dict[str, Path]:

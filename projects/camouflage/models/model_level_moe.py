@@ -1,6 +1,7 @@
 """A mixture of experts on the level of models: several whole decoders on one backbone, and a router between them."""
 
 import copy
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import ConfigType, SampleList
 from torch import Tensor, nn
 
-from projects.camouflage.models.balance_loss import mean_over_processes
+from projects.camouflage.models.balance_loss import routed_information
 from projects.camouflage.models.router import ExpertRouter
 from projects.engine.errors import UserError
 
@@ -35,8 +36,10 @@ class ModelLevelMoE(BaseDecodeHead):
     An expert whose own ``loss`` trains layers beside its ``forward`` (``aux=True`` of ``FTUNetFormerHead``) would leave
     these untrained.
 
-    Logged beside the losses: ``load_E``, the mean probability of each expert in the batch, and ``router_entropy``, the
-    mean entropy of a picture's distribution divided by log E: 1 undecided, 0 sure.
+    Balance and information are asked of the last pictures that the router has seen, not of the batch. Logged beside the
+    losses, over the same pictures: ``load_E``, the mean probability of each expert, ``sent_E``, its share of the
+    pictures that ``top_k`` sends out, and ``router_entropy``, the mean entropy of a picture's distribution divided by
+    log E: 1 undecided, 0 sure.
 
     Args:
         in_channels: Width of every level that the router sees, finest first.
@@ -50,9 +53,9 @@ class ModelLevelMoE(BaseDecodeHead):
         top_k: Experts a picture in prediction, 1..E. Default 2, or 1 where there is one expert.
         router: Arguments of :class:`ExpertRouter` beside widths and number of experts.
         balance: Config of the balance loss. Default :class:`LoadBalanceLoss`; its ``loss_weight=0`` switches it off.
-        expert_loss_weight: Factor of ``loss_experts``, sum_e p_e * loss(logits_e), averaged over pictures: it rewards
-            the one expert that is right, where the mixed loss rewards their committee (Jacobs et al. 1991). Computed
-            picture by picture. Default 0: left out.
+        information_weight: Factor of ``loss_information``: log E minus the mutual information of picture and expert
+            over the recent pictures, at least 0. Without it routers stay undecided, and a balanced mean of their
+            probabilities hides that one expert is nearly always the first choice. Default 1; 0 switches it off.
         upscale: Size of the logits as a multiple of the finest level's, at least 1. Default 1.
         out_channels: 1 with two classes: logits of the second one. Default ``num_classes``.
         threshold: Of the probability, where ``out_channels`` is 1. Default 0.5 (mmseg's own is 0.3).
@@ -66,13 +69,13 @@ class ModelLevelMoE(BaseDecodeHead):
             than the mixture.
 
     Sources: Jacobs et al., Adaptive mixtures of local experts, Neural Computation 3 (1991); Shazeer et al., ICLR 2017
-    (top-k and the coefficient of variation of the load).
+    (top-k and the coefficient of variation of the load); Chen et al., Mod-Squad, CVPR 2023 (mutual information).
     """
 
     def __init__(self, in_channels: Sequence[int], *, num_classes: int, loss_decode: dict | Sequence[dict],
                  experts: Sequence[dict] | None = None, expert: dict | None = None, num_experts: int | None = None,
                  in_index: Sequence[int] | None = None, top_k: int | None = None, router: dict | None = None,
-                 balance: dict | None = None, expert_loss_weight: float = 0.0, upscale: int = 1,
+                 balance: dict | None = None, information_weight: float = 1.0, upscale: int = 1,
                  out_channels: int | None = None, threshold: float | None = None, ignore_index: int | None = 255,
                  sampler: dict | None = None, align_corners: bool = False, init_cfg: dict | None = None) -> None:
         in_channels = [in_channels] if isinstance(in_channels, int) else list(in_channels)
@@ -88,7 +91,10 @@ class ModelLevelMoE(BaseDecodeHead):
         self.conv_seg = None  # the experts have theirs
         if upscale < 1:
             raise UserError(f'ModelLevelMoE: upscale: expected at least 1, found {upscale}')
+        if information_weight < 0:
+            raise UserError(f'ModelLevelMoE: information_weight: expected at least 0, found {information_weight}')
         self.upscale = int(upscale)
+        self.information_weight = information_weight
         self.experts = nn.ModuleList(
             self._build(config, place) for place, config in _listed(experts, expert, num_experts))
         count = len(self.experts)
@@ -97,7 +103,6 @@ class ModelLevelMoE(BaseDecodeHead):
             raise UserError(f'ModelLevelMoE: top_k: expected 1..{count}, the number of experts, found {self.top_k}')
         self.router = ExpertRouter(in_channels, count, **(router or {}))
         self.balance = MODELS.build(dict(balance or dict(type='LoadBalanceLoss'), num_experts=count))
-        self.expert_loss_weight = expert_loss_weight
 
     def _build(self, config: dict, place: str) -> BaseDecodeHead:
         config = copy.deepcopy(dict(config))
@@ -136,18 +141,25 @@ class ModelLevelMoE(BaseDecodeHead):
         return self._dispatched(inputs, weights)
 
     def loss(self, inputs: Sequence[Tensor], batch_data_samples: SampleList, train_cfg: ConfigType) -> dict:
-        """Return the losses of the mixed logits, the balance loss and what is logged of the load."""
+        """Return the losses of the mixed logits, the balance and information losses, and what is logged of the load."""
         probabilities = self.router_probabilities(inputs)
         logits = self._all_logits(inputs)
         losses = self.loss_by_feat(_mix(logits, probabilities), batch_data_samples)
-        if self.expert_loss_weight:
-            losses['loss_experts'] = self.expert_loss_weight * self._expert_loss(
-                logits, probabilities, batch_data_samples)
-        losses[self.balance.loss_name] = self.balance(probabilities)
-        if self.training:
-            self.router.rebalance(mean_over_processes(probabilities.detach().mean(0)))
-        losses.update(_load(probabilities.detach()))
+        recent = self.router.recent_probabilities() if self.training else probabilities
+        losses[self.balance.loss_name] = self.balance(recent)
+        if self.information_weight:
+            losses['loss_information'] = self.information_weight * (
+                math.log(len(self.experts)) - routed_information(recent))
+        losses.update(self._load(recent.detach()))
         return losses
+
+    def _load(self, probabilities: Tensor) -> dict[str, Tensor]:
+        """Return what the log shows of the routing of pictures (N, E)."""
+        sent = (self.choice(probabilities) > 0).float().mean(0) / self.top_k
+        shown = {f'load_{number}': value for number, value in enumerate(probabilities.mean(0))}
+        shown |= {f'sent_{number}': value for number, value in enumerate(sent)}
+        entropy = torch.special.entr(probabilities).sum(1).mean()
+        return dict(shown, router_entropy=entropy / max(math.log(len(self.experts)), 1e-9))
 
     def _all_logits(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return the logits of every expert for every picture, (N, E, out_channels, h, w)."""
@@ -181,29 +193,10 @@ class ModelLevelMoE(BaseDecodeHead):
             return logits
         return F.interpolate(logits, size=size, mode='bilinear', align_corners=self.align_corners)
 
-    def _expert_loss(self, logits: Tensor, probabilities: Tensor, samples: SampleList) -> Tensor:
-        """Return sum_e p_e * loss(logits_e), averaged over pictures: mmseg's losses average over a batch themselves."""
-        total = probabilities.new_zeros(())
-        for number, sample in enumerate(samples):
-            for place in range(len(self.experts)):
-                terms = self.loss_by_feat(logits[number:number + 1, place], [sample])
-                own = sum(value for name, value in terms.items() if 'loss' in name)
-                total = total + probabilities[number, place] * own
-        return total / len(samples)
-
 
 def _mix(logits: Tensor, weights: Tensor) -> Tensor:
     """Return sum_e weights_e * logits_e, (N, out_channels, h, w) float32, of logits (N, E, out_channels, h, w)."""
     return (logits * weights[:, :, None, None, None]).sum(1)
-
-
-def _load(probabilities: Tensor) -> dict[str, Tensor]:
-    """Return what the log shows of a batch's routing."""
-    shown = {f'load_{number}': value for number, value in enumerate(probabilities.mean(0))}
-    experts = probabilities.shape[1]
-    entropy = torch.special.entr(probabilities).sum(1).mean()
-    shown['router_entropy'] = entropy / torch.log(torch.tensor(float(experts))) if experts > 1 else entropy
-    return shown
 
 
 def _listed(experts: Sequence[dict] | None, expert: dict | None, num_experts: int | None) -> list[tuple[str, dict]]:

@@ -127,14 +127,18 @@ def _scores(metrics: dict[str, Any], foreign: str | None) -> str:
     """Write the best validation and the test of a lineage's metrics, where they are numbers."""
     parts = []
     best = metrics.get('best') or {}
+    chosen = 'mIoU'
     for name, value in best.items():
         if name != 'step' and isinstance(value, int | float):
+            chosen = name
             step = f' at iteration {best["step"]:,}' if isinstance(best.get('step'), int) else ''
             parts.append(f'best validation {text(name)} {percent(value)}{step}')
             break
-    test = (metrics.get('test') or {}).get('mIoU')
+    tested = metrics.get('test') or {}
+    chosen = chosen if chosen in tested else 'mIoU'
+    test = tested.get(chosen)
     if isinstance(test, int | float) and not foreign:
-        parts.append(f'test mIoU {percent(test)}')
+        parts.append(f'test {text(chosen)} {percent(test)}')
     if foreign:
         parts.append(f'<span class="bad">tested was {text(foreign)}, weights that this run did not write</span>')
     return _joined(*parts)

@@ -21,10 +21,10 @@ def table_sections(run: Run) -> list[Section]:
             rows = [f'<th scope="row">{text(row["group"])}</th><td>{row["images"]:,}</td>'
                     + ''.join(f'<td>{_number(row[score.name])}</td>' for score in found.scores)
                     for row in found.groups]
-            where = [SPLITS.get(split, split), *(str(facts[key]).replace('_', ' ') for key in ('checkpoint', 'step')
-                                                 if facts.get(key))]
+            where = (SPLITS.get(split, split), facts.get('checkpoint'), str(facts.get('step') or '').replace('_', ' '))
             sections.append((f'{file_stem(found.name)}-{file_stem(split)}', found.title,
-                             table(['group', 'images', *_head(found.scores)], rows) + note(' · '.join(where))
+                             table(['group', 'images', *_head(found.scores)], rows)
+                             + note(' · '.join(filter(None, where)))
                              + _legend(found.scores)))
     return sections
 
@@ -57,6 +57,12 @@ def compared_sections(comparison: Comparison) -> list[Section]:
         sections.append((f'{file_stem(name)}-compared', first.title,
                          table([comparison.noun, *_head(first.scores)], rows) + note(words) + _legend(first.scores)))
     return sections
+
+
+def task_scores(runs: Sequence[Run]) -> list[str]:
+    """Return the names of the first scores of each table, whose curves are worth a drawing."""
+    return list(dict.fromkeys(score.name for run in runs for tables in run.tables.values() for found, _ in tables
+                              for score in found.scores[:3]))
 
 
 def _tables(stage: Stage, split: str, name: str) -> list[ScoreTable]:

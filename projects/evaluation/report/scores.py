@@ -28,17 +28,15 @@ TILES = (
 def answer(run: Run) -> str:
     """Return the first sentences of a page on one run: how good it is, what it knows best and least."""
     if not run.evaluations and run.tables:
-        [(table_of_task, _), *_] = next(iter(run.tables.values()))
-        row, score = table_of_task.groups[0], table_of_task.scores[0].name
-        return (f'<p class="answer">{text(table_of_task.title)}: {text(score)} is <b>{row[score]:.3f}</b> on '
-                f'{row["images"]:,} images.</p>')
+        return f'<p class="answer">{_answer_of_task(next(iter(run.tables)), run)}</p>'
     if not run.evaluations:
         return '<p class="answer">Not evaluated yet: there are curves, and no scores.</p>' if run.curves else \
             '<p class="answer">Nothing was logged and nothing was evaluated yet.</p>'
     name, (evaluation, _) = next(iter(run.evaluations.items()))
-    where = {'test': 'test images', 'val': 'validation images'}.get(name, f'images of {name}')
-    sentences = [f'Mean IoU is <b>{percent(evaluation.scores.mean_iou)}</b> on {len(evaluation.samples):,} '
-                 f'{text(where)}.']
+    where = _images_of(name)
+    sentences = [_answer_of_task(name, run)] if name in run.tables else []
+    sentences += [f'Mean IoU is <b>{percent(evaluation.scores.mean_iou)}</b> on {len(evaluation.samples):,} '
+                  f'{text(where)}.']
     rows = [(row['IoU'], index, row['class']) for index, row in enumerate(evaluation.scores.per_class())
             if not math.isnan(row['IoU']) and row['truth_pixels']]
     if len(rows) > 1:
@@ -51,6 +49,19 @@ def answer(run: Run) -> str:
         where = 'at its end' if step == last else f'at iteration {step:,} of {last:,}'
         sentences.append(f'The validation was best {where} ({percent(value)}).')
     return f'<p class="answer">{together(" ".join(sentences))}</p>'
+
+
+def _answer_of_task(split: str, run: Run) -> str:
+    """Say the first score of a split's first score table."""
+    found, _ = run.tables[split][0]
+    row, score = found.groups[0], found.scores[0]
+    meaning = f' ({text(score.meaning)})' if score.meaning else ''
+    return (f'{text(found.title)}: {text(score.name)}{meaning} is <b>{row[score.name]:.3f}</b> on {row["images"]:,} '
+            f'{text(_images_of(split))}.')
+
+
+def _images_of(split: str) -> str:
+    return {'test': 'test images', 'val': 'validation images'}.get(split, f'images of {split}')
 
 
 def _mistaken(evaluation: Evaluation, index: int) -> str:

@@ -16,6 +16,7 @@ from projects.evaluation.config_difference import config_differences
 from projects.evaluation.gallery import distinct_palette
 from projects.evaluation.plots import curve_figures
 from projects.evaluation.report.page import Section, change, note, panels, signed, table, text, together
+from projects.evaluation.report.score_tables import task_scores
 from projects.evaluation.report.scores import TILES, basis, confusion_table, matrix, row_shares, swatch
 from projects.evaluation.tables import percent
 
@@ -265,5 +266,6 @@ def curve_section(comparison: Comparison) -> list[Section]:
     silent = [run.work_dir.resolve().name for stage in comparison.stages for run in stage.runs if not run.curves]
     if silent:
         words += f' Nothing was logged in {", ".join(silent)}.'
-    drawn = panels(lambda theme: curve_figures(runs, theme))
+    own = task_scores([run for stage in comparison.stages for run in stage.runs])
+    drawn = panels(lambda theme: curve_figures(runs, theme, own))
     return [('curves', 'Training', f'<p class="keys first">{legend}</p>{drawn}' + note(words))]

@@ -2,6 +2,7 @@
 
 from projects.evaluation.plots import curve_figures
 from projects.evaluation.report.page import Section, note, panels
+from projects.evaluation.report.score_tables import task_scores
 from projects.evaluation.workdir import Run
 
 
@@ -10,7 +11,7 @@ def curve_section(run: Run) -> list[Section]:
     if not run.curves:
         return []
     runs = [(0, run.curves)]
-    drawn = panels(lambda theme: curve_figures(runs, theme))
+    drawn = panels(lambda theme: curve_figures(runs, theme, task_scores([run])))
     words = 'Pale lines are single readings, strong ones their running mean.'
     if run.curves.starts:
         words += ' Dotted lines mark where the run was resumed.'

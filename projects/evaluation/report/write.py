@@ -74,15 +74,14 @@ def write_report(
 def _page_of_one(run: Run, title: str | None, predictions: list[Section], extra: list[Section]) -> str:
     facts = dict(run.facts)
     lead = ' · '.join(facts[key] for key in ('Started', 'Duration', 'Hardware') if key in facts)
-    sections = score_sections = scores.score_sections(run)
-    if score_sections:
-        anchor, heading, body = score_sections[0]
-        sections = [(anchor, heading, scores.answer(run) + body), *score_sections[1:]]
+    of_task = score_tables.table_sections(run)
+    if score_sections := scores.score_sections(run):
+        (anchor, heading, body), *others = score_sections
+        sections = [(anchor, heading, scores.answer(run) + body), *of_task, *others]
     else:
-        sections = [('answer', 'In short', scores.answer(run))]
+        sections = [('answer', 'In short', scores.answer(run)), *of_task]
     return page('Run report', title or run.name, lead, [
-        *sections, *score_tables.table_sections(run), *curve_section(run), *predictions,
-        *samples.sample_section(run), *extra,
+        *sections, *curve_section(run), *predictions, *samples.sample_section(run), *extra,
         *lineage_section([run]), *cost_section([(run.stage, run)]), *_fact_section([run])])
 
 
