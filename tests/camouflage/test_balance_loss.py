@@ -1,4 +1,4 @@
-"""The balance loss has the spec's value, a gradient, and a meaning at batch 1."""
+"""The balance loss has the spec's value and a gradient; information is 0 undecided and idle, log E at best."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from projects.camouflage.models.balance_loss import LoadBalanceLoss, imbalance
+from projects.camouflage.models.balance_loss import LoadBalanceLoss, imbalance, routed_information
 from projects.engine.errors import UserError
 
 
@@ -18,10 +18,9 @@ def spec_value(load):
 
 
 @pytest.mark.parametrize('rows', [[[0.7, 0.2, 0.1]], [[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], [[1.0, 0.0, 0.0]]])
-@pytest.mark.parametrize('history', [0, 256])
-def test_the_first_batch_has_the_value_of_the_formula(rows, history):
+def test_it_has_the_value_of_the_formula(rows):
     load = [sum(column) / len(rows) for column in zip(*rows)]
-    found = LoadBalanceLoss(3, history)(torch.tensor(rows))
+    found = LoadBalanceLoss(3)(torch.tensor(rows))
     assert found.item() == pytest.approx(spec_value(load), abs=1e-6)
 
 
@@ -39,7 +38,7 @@ def test_the_gradient_is_that_of_the_formula_and_finite_at_balance():
         return 0.01 * ((load - 1 / 3).square().sum() + 3 * load.var(correction=0).sqrt())
 
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    LoadBalanceLoss(3, history=0)(ours.softmax(1)).backward()
+    LoadBalanceLoss(3)(ours.softmax(1)).backward()
     plain(theirs).backward()
     assert torch.allclose(ours.grad, theirs.grad, atol=1e-6)
     assert ours.grad.abs().max() > 1e-4
@@ -48,36 +47,21 @@ def test_the_gradient_is_that_of_the_formula_and_finite_at_balance():
     assert torch.isfinite(even.grad).all()
 
 
-def test_at_batch_1_balance_is_balance_over_time():
-    """One picture for each expert in turn is balanced; the gradient is not scaled down by the history."""
-    loss = LoadBalanceLoss(2, history=100)
-    for _ in range(50):
-        for row in ([[1.0, 0.0]], [[0.0, 1.0]]):
-            last = loss(torch.tensor(row))
-    assert last.item() < 2e-4 < LoadBalanceLoss(2, history=0)(torch.tensor([[0.0, 1.0]])).item()
-    for _ in range(20):  # then always the first
-        last = loss(torch.tensor([[1.0, 0.0]]))
-    assert loss.load[0] > 0.55
-    logits = torch.tensor([[0.0, 0.0]], requires_grad=True)
-    loss(logits.softmax(1)).backward()
-    plain = torch.tensor([[0.0, 0.0]], requires_grad=True)
-    load = plain.softmax(1)[0] + (loss.load - torch.tensor([0.5, 0.5]))
-    (0.01 * imbalance(load)).backward()
-    assert logits.grad[0, 0] > 0  # descent lowers the expert that was wanted too often
-    assert torch.allclose(logits.grad, plain.grad, rtol=0.05)
-
-
-def test_evaluation_leaves_the_memory_alone():
-    loss = LoadBalanceLoss(2).eval()
-    loss(torch.tensor([[1.0, 0.0]]))
-    assert loss.load.tolist() == [0.5, 0.5] and loss.seen == 0
+@pytest.mark.parametrize(('rows', 'expected'), [
+    ([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]], math.log(3)),  # sure and balanced
+    ([[1 / 3, 1 / 3, 1 / 3]] * 3, 0.0),  # balanced, undecided
+    ([[1.0, 0, 0]] * 3, 0.0),  # sure, two are idle
+    ([[0.5, 0.5, 0], [0.0, 0.5, 0.5]], 0.5 * math.log(2)),
+])
+def test_information_wants_sure_choices_and_all_experts(rows, expected):
+    assert routed_information(torch.tensor(rows)).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_descent_balances_a_router_that_prefers_one_expert():
     router = nn.Linear(3, 4)
     nn.init.zeros_(router.weight)
     router.bias.data = torch.tensor([2.0, 0.0, 0.0, 0.0])
-    loss, optimizer = LoadBalanceLoss(4, history=8), torch.optim.Adam(router.parameters(), 0.05)
+    loss, optimizer = LoadBalanceLoss(4), torch.optim.Adam(router.parameters(), 0.05)
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     for _ in range(150):
         optimizer.zero_grad()
@@ -87,7 +71,6 @@ def test_descent_balances_a_router_that_prefers_one_expert():
     assert load.min() > 0.2 and load.max() < 0.3
 
 
-@pytest.mark.parametrize('arguments', [dict(num_experts=0), dict(num_experts=2, history=-1)])
-def test_bad_arguments_are_one_line(arguments):
-    with pytest.raises(UserError, match='expected at least'):
-        LoadBalanceLoss(**arguments)
+def test_no_expert_is_one_line():
+    with pytest.raises(UserError, match='expected at least 1, found 0'):
+        LoadBalanceLoss(0)

@@ -84,14 +84,14 @@ def test_a_picture_is_predicted_the_same_alone_and_in_a_batch():
 
 @pytest.mark.parametrize('number', [1, 3])
 def test_training_gives_every_parameter_a_gradient(number):
-    model = head(expert_loss_weight=0.5)
+    model = head()
     losses = model.loss(pyramid(number), samples(number), None)
-    assert {'loss_ce', 'loss_balance', 'loss_experts'} == {name for name in losses if 'loss' in name}
+    assert {'loss_ce', 'loss_balance', 'loss_information'} == {name for name in losses if 'loss' in name}
     sum(value for name, value in losses.items() if 'loss' in name).backward()
     without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert not without
     # at the first picture alone the standardised features are 0: the router then learns nothing yet
-    still = [name for name, p in model.named_parameters() if not p.grad.any() and 'router' not in name]
+    still = [name for name, p in model.named_parameters() if not p.grad.any() and name != 'router.mlp.0.weight']
     assert not still
     assert model.router.mlp[-1].weight.grad.any() == (number > 1)
 
@@ -101,36 +101,43 @@ def test_the_log_tells_the_load():
     losses = model.loss(inputs, samples(5), None)
     load = torch.stack([losses[f'load_{number}'] for number in range(3)])
     assert load.sum().item() == pytest.approx(1, abs=1e-5)
-    assert torch.allclose(load, model.balance.load, atol=1e-6)  # the first batch is all that it has seen
+    assert torch.allclose(load, model.router.recent_probabilities().mean(0), atol=1e-6)
+    sent = torch.stack([losses[f'sent_{number}'] for number in range(3)])
+    assert sent.sum().item() == pytest.approx(1) and (sent * 10 % 1 < 1e-5).all()  # two of five pictures each
     assert 0 < losses['router_entropy'] < 1
     assert not any(losses[name].requires_grad for name in ('load_0', 'router_entropy'))
 
 
-def test_the_expert_loss_weighs_each_picture_by_its_router():
-    model, inputs, labels = head(expert_loss_weight=2.0), pyramid(), samples(5)
-    model.router.balance_rate = 0.0
-    losses = model.loss(inputs, labels, None)
-    with torch.no_grad():
-        for expert in model.experts:
-            expert.train()
-        probabilities = model.router_probabilities(inputs)
-        expected = 0.0
-        for place, expert in enumerate(model.experts):
-            logits = expert(inputs)
-            for row in range(5):
-                up = torch.nn.functional.interpolate(
-                    torch.nn.functional.interpolate(logits[row:row + 1], (16, 16), mode='bilinear'), (32, 32),
-                    mode='bilinear')[:, 0]
-                truth = labels[row].gt_sem_seg.data.float()
-                expected += probabilities[row, place] * torch.nn.functional.binary_cross_entropy_with_logits(up, truth)
-    assert losses['loss_experts'].item() == pytest.approx(2 * expected.item() / 5, rel=0.02)
+def test_balance_and_information_are_asked_of_all_recent_pictures():
+    """At batch 1 as at any other: the five pictures one by one end in what the five at once give."""
+    together, one_by_one, inputs = head(), head(), pyramid()
+    expected = together.loss(inputs, samples(5), None)
+    for index in reversed(range(5)):
+        found = one_by_one.loss([level[index:index + 1] for level in inputs], samples(1), None)
+    assert torch.allclose(one_by_one.router.recent[:5], together.router.recent[:5], atol=1e-5)
+    for name in ('loss_balance', 'loss_information', 'load_0', 'sent_2', 'router_entropy'):
+        assert found[name].item() == pytest.approx(expected[name].item(), abs=1e-4), name
+    assert expected['loss_information'] > 0.01
+    found['loss_information'].backward()
+    assert one_by_one.router.mlp[-1].weight.grad.abs().max() > 1e-4
 
 
-def test_the_bias_moves_against_the_load():
-    model = head(router=dict(balance_rate=0.5))
-    losses = model.loss(pyramid(), samples(5), None)
-    load = torch.stack([losses[f'load_{number}'] for number in range(3)])
-    assert torch.allclose(model.router.bias, 0.5 * (1 / 3 - load), atol=1e-6)
+def test_information_can_be_switched_off_and_the_backbone_hears_nothing_of_the_router():
+    assert 'loss_information' not in head(information_weight=0).loss(pyramid(), samples(5), None)
+    model, inputs = head(), [level.requires_grad_() for level in pyramid()]
+    losses = model.loss(inputs, samples(5), None)
+    assert not torch.autograd.grad(losses['loss_information'], inputs, allow_unused=True, retain_graph=True)[1]
+    assert torch.autograd.grad(losses['loss_ce'], inputs[1])[0].any()
+
+
+def test_the_memory_keeps_the_newest_and_evaluation_leaves_it_alone():
+    router = head().router
+    for value in range(70):  # 4 pictures each
+        router([torch.full((4, 4, 1, 1), float(value)), torch.zeros(4, 6, 1, 1)])
+    assert router.seen == 256 and router.recent[0, 0] == 69 and router.recent[-1, 0] == 6
+    assert router.mean[0].item() == pytest.approx(37.5)
+    router.eval()(pyramid())
+    assert router.recent[0, 0] == 69 and router.mean[0].item() == pytest.approx(37.5)
 
 
 def test_different_decoders_mix_and_the_size_is_the_finest_levels():
@@ -173,7 +180,8 @@ def test_it_is_a_decode_head_of_a_multi_scale_segmentor_under_autocast():
     (dict(experts=[FCN, dict(FCN, out_channels=2)]), r'experts.1.out_channels: expected 1 .* found 2'),
     (dict(experts=[FCN], num_experts=3), 'num_experts: expected 1'),
     (dict(upscale=0), 'upscale: expected at least 1'),
-    (dict(router=dict(temperature=0)), 'temperature: expected a number above 0'),
+    (dict(router=dict(hidden=-1)), 'hidden: expected at least 0'),
+    (dict(information_weight=-1), 'information_weight: expected at least 0'),
 ])
 def test_bad_arguments_are_one_line(options, told):
     with pytest.raises(UserError, match=told):

@@ -32,7 +32,7 @@ CONFIGS = ROOT / 'configs/camouflage'
 SINGLE, THREE = CONFIGS / 'pvtv2-tiny_single_scenes-128.py', CONFIGS / 'pvtv2-tiny_s1-ms-absi_scenes-128.py'
 SCORES = ('S', 'wF', 'MAE')
 SMALL = ['--number', 600, '--val', 20, '--test', 150, '--size', 128, '--area', 0.004, 0.03, '--difficulty', 0.2, 0.7]
-TRANSFER = {'resnet18': CONFIGS / 'resnet18-tiny_single_scenes-128.py', 'pvtv2': SINGLE}
+TRANSFER = {'unet': CONFIGS / 'unet-tiny_single_scenes-128.py', 'pvtv2': SINGLE}
 VARIED = ['--val', 40, '--test', 40, '--area', 0.01, 0.5]
 SIGMAS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)  # of the Gaussian, as shares of the sides
 
@@ -163,10 +163,10 @@ def main() -> None:
     of_scales.set_defaults(function=scales)
     of_transfer = commands.add_parser('transfer', help='from generated scenes to photographs')
     of_transfer.add_argument('photographs', type=Path, help='a folder with images/ and masks/')
-    of_transfer.add_argument('--network', choices=sorted(TRANSFER), default='resnet18')
-    of_transfer.add_argument('--number', type=int, default=3000, help='scenes (default: 3000)')
+    of_transfer.add_argument('--network', choices=sorted(TRANSFER), default='unet')
+    of_transfer.add_argument('--number', type=int, default=6000, help='scenes (default: 6000)')
     of_transfer.add_argument('--size', type=int, default=128, help='their side in pixels (default: 128)')
-    of_transfer.add_argument('--iterations', type=int, default=2000, help='default: 2000')
+    of_transfer.add_argument('--iterations', type=int, default=4000, help='default: 4000')
     of_transfer.add_argument('--seed', type=int, default=0)
     of_transfer.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     of_transfer.set_defaults(function=transfer)
