@@ -26,12 +26,12 @@ def main() -> None:
     args = parser.parse_args()
     if args.rounds < 1:
         parser.error(f'--rounds: expected at least 1, found {args.rounds}')
-    from projects.multiscale.cost_setting import make_setting
+    from projects.multiscale.cost_report.setting import make_setting
 
     setting = make_setting(args.config, size=args.input, batch=args.batch, device=args.device, dtype=args.dtype,
                            channels_last=args.channels_last, threads=args.threads, options=args.cfg_options)
-    from projects.multiscale.cost import measure_cost
-    from projects.multiscale.cost_table import cost_table
+    from projects.multiscale.cost_report.measure import measure_cost
+    from projects.multiscale.cost_report.table import cost_table
 
     cost = measure_cost(setting, rounds=args.rounds, memory=not args.no_memory)
     print(cost_table(cost))

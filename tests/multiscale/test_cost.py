@@ -10,10 +10,10 @@ from torch import nn
 
 from projects.engine import startup
 from projects.engine.errors import UserError
-from projects.multiscale.cost import measure_cost
-from projects.multiscale.cost_setting import make_setting
-from projects.multiscale.cost_table import cost_table
-from projects.multiscale.macs import MacCounter
+from projects.multiscale.cost_report.macs import MacCounter
+from projects.multiscale.cost_report.measure import measure_cost
+from projects.multiscale.cost_report.setting import make_setting
+from projects.multiscale.cost_report.table import cost_table
 
 NETWORK = """
 default_scope = 'mmseg'

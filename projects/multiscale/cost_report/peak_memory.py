@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from projects.engine.errors import UserError
-from projects.multiscale.cost_setting import CostSetting
+from projects.multiscale.cost_report.setting import CostSetting
 
 STEPS = 2
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def peak_memory(setting: CostSetting) -> int:
@@ -30,7 +30,7 @@ def peak_memory(setting: CostSetting) -> int:
     if setting.threads is not None:
         environment['OMP_NUM_THREADS'] = str(setting.threads)
     done = subprocess.run(
-        [sys.executable, '-c', 'from projects.multiscale.peak_memory import main; main()'], env=environment,
+        [sys.executable, '-c', 'from projects.multiscale.cost_report.peak_memory import main; main()'], env=environment,
         input=json.dumps(setting.plain()), capture_output=True, text=True)
     if done.returncode:
         told = done.stderr.strip().splitlines()[-1:] or [f'status {done.returncode}']

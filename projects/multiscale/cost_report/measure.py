@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
 from projects.engine.errors import UserError
-from projects.multiscale.cost_setting import CostSetting
-from projects.multiscale.macs import NOT_COUNTED, MacCounter
-from projects.multiscale.peak_memory import peak_memory, worst_case
+from projects.multiscale.cost_report.macs import NOT_COUNTED, MacCounter
+from projects.multiscale.cost_report.peak_memory import peak_memory, worst_case
+from projects.multiscale.cost_report.setting import CostSetting
 from projects.multiscale.recomputation import recomputed
 from projects.multiscale.resizing import resize
 

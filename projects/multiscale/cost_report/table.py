@@ -9,7 +9,7 @@ HEADER = ('', 'parameters', 'live', 'dead', 'frozen', 'GMAC', 'forward ms', 'bac
 
 
 def cost_table(cost: Mapping[str, Any]) -> str:
-    """Return what :func:`projects.multiscale.cost.measure_cost` measured as lines of text without a final newline."""
+    """Return what :func:`~projects.multiscale.cost_report.measure.measure_cost` measured, as lines of text."""
     setting, total = cost['setting'], cost['total']
     precision = 'bfloat16 autocast' if setting['amp'] else 'float32'
     memory = 'channels-last' if setting['channels_last'] else 'contiguous'
