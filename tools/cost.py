@@ -12,7 +12,7 @@ def main() -> None:
                     'in total, by part and by scale. On random images; nothing else is read or written.')
     parser.add_argument('config', help='a Python config')
     parser.add_argument('--input', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
-                        help="size of the images in pixels (default: the config's crop_size)")
+                        help="size of the images in pixels (default: the config's crop_size or image_size)")
     parser.add_argument('--batch', type=int, default=1, help='images at once (default: 1)')
     parser.add_argument('--threads', type=int, help="threads of the CPU (default: torch's)")
     parser.add_argument('--device', help='default: CUDA where it works, else cpu')

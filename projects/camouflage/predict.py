@@ -13,7 +13,7 @@ from PIL import Image
 
 from projects.camouflage.datasets.pictures import read_photograph
 from projects.camouflage.maps import grey_map
-from projects.engine.errors import UserError
+from projects.engine.errors import UserError, told
 from projects.engine.files import atomic_path
 from projects.geo.prediction import check_targets
 
@@ -50,7 +50,8 @@ def predict(config: str | Path, checkpoint: str | Path, sources: Sequence[Path],
         cfg_options: dotted paths and their values.
 
     Yields:
-        One result for each photograph, in order. One that fails does not stop the others: look at ``error``.
+        One result for each photograph, in order. One that cannot be read or written does not stop the
+        others: look at ``error``.
 
     Raises:
         UserError: wrong config or checkpoint, two photographs of one name, files in the way, or a network that gives
@@ -71,19 +72,19 @@ def predict(config: str | Path, checkpoint: str | Path, sources: Sequence[Path],
         try:
             data = pipeline(dict(img_path=str(source), seg_map_path=None, sample_id=source.stem, dataset=None,
                                  kind=None, difficulty=None))
-        except UserError as error:
-            yield Mapped(source, target, error=str(error))
+            with torch.inference_mode():
+                sample = model.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))[0]
+            levels = grey_map(sample.to_dict())
+            with atomic_path(target) as temporary:
+                Image.fromarray(levels).save(temporary, format='PNG', optimize=True)
+            for picture in pictures:
+                share = levels[..., None].astype(np.float32) / 255 * 0.6
+                tinted = read_photograph(source) * (1 - share) + TINT * share
+                with atomic_path(picture) as temporary:
+                    Image.fromarray(tinted.round().astype(np.uint8)).save(temporary, format='JPEG', quality=92)
+        except (UserError, OSError) as error:
+            yield Mapped(source, target, error=told(error))
             continue
-        with torch.inference_mode():
-            sample = model.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))[0]
-        levels = grey_map(sample.to_dict())
-        with atomic_path(target) as temporary:
-            Image.fromarray(levels).save(temporary, format='PNG', optimize=True)
-        for picture in pictures:
-            share = levels[..., None].astype(np.float32) / 255 * 0.6
-            tinted = read_photograph(source) * (1 - share) + TINT * share
-            with atomic_path(picture) as temporary:
-                Image.fromarray(tinted.round().astype(np.uint8)).save(temporary, format='JPEG', quality=92)
         yield Mapped(source, target, float((levels >= 128).mean()))
 
 

@@ -57,7 +57,7 @@ class MultiScaleBackbone(BaseModule):
         UserError: A scale that is not above 0 or is given twice, a reference that is no scale, a policy or fusion of
             another length, an unknown policy.
 
-    Source: ``shared/specs/camouflage.md``; ZoomNeXt (arXiv:2310.20208) for the shared backbone.
+    Source: ZoomNeXt (Pang et al., arXiv:2310.20208) for one backbone shared by the scales.
     """
 
     pretrained_part = 'backbone'  # the fusers are trained from scratch
@@ -163,6 +163,8 @@ class MultiScaleBackbone(BaseModule):
         for index in sorted(range(len(sizes)), key=lambda index: ORDER[modes[index]]):
             with self._mode(modes[index]):
                 features[index] = self._run(resize(x, sizes[index], self.antialias))
+            if modes[index] == 'no_grad':
+                torch.clear_autocast_cache()  # holds weights cast without a gradient; older torch gives them to all
         return features
 
     def _mode(self, mode: str) -> AbstractContextManager:

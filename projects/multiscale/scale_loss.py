@@ -29,7 +29,7 @@ class ScaleAwareLoss(nn.Module):
     over the labelled cells; 0 where there is none. ``loss`` puts any registered loss of mmseg in its place, for hard
     labels.
 
-    Source: seed 002 (weights 0.5 / 1 / 0.5, total ``main + 0.3 * scale loss``).
+    The defaults are those of the project's seed document: weights 0.5 / 1 / 0.5, total ``main + 0.3 * scale loss``.
 
     Args:
         weights: w_s, one for each scale in the backbone's order, at least 0, not all 0.

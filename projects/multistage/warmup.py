@@ -33,7 +33,8 @@ class StageWarmupHook(Hook):
         weights: Attribute paths from the model, and points (when, value): ascending, the first at 0; of several at 0
             (a warm-up of no length) the last one counts. For example ``kd_weight=[(0, 0.0), (5, 0.7)]``: off in epochs
             0..4, on from epoch 5 (the sixth);
-            ``{'decode_head.loss_decode.1.loss_weight': …}`` for a loss of an ordinary segmentor.
+            ``{'decode_head.loss_decode.1.loss_weight': …}`` for a loss of an ordinary segmentor. A path with None
+            is left out: how a child config takes back what its base schedules.
         by_epoch: Points count epochs, else iterations; an iteration-based run counts iterations only.
         ramp: So many epochs (iterations) lie between the value before a point and its own: the first step is taken at
             the point. Default 0, at once. A mapping gives each path its own, 0 to those that it does not name.
@@ -57,6 +58,7 @@ class StageWarmupHook(Hook):
 
     def __init__(self, weights: Mapping[str, Sequence[Sequence[float]]], by_epoch: bool = True,
                  ramp: int | Mapping[str, int] = 0, shape: str | Mapping[str, str] = 'linear') -> None:
+        weights = {path: points for path, points in weights.items() if points is not None}
         if not weights:
             raise UserError('loss_schedule.weights: expected at least one path, found none')
         self.by_epoch = bool(by_epoch)

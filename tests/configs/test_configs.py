@@ -55,8 +55,8 @@ def test_it_builds(path):
     for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
         METRICS.build(metric)
     assert len(MODELS.build(dict(config.tta_model, module=model)).flips) == len(config.tta_model.flips)
-    for path_of_a_weight in (config.get('loss_schedule') or {}).get('weights', {}):
-        if not config.get('distil'):
+    if config.get('loss_schedule') and not config.get('distil'):
+        for path_of_a_weight in HOOKS.build(config.loss_schedule).points:
             _find(model, path_of_a_weight)
 
 

@@ -5,16 +5,19 @@
     tools/benchmarks/camouflage_scenes.py scales NETWORK --out DIR [--seeds 0 1 2] [--policy POLICY]
 
 `transfer`: trains at one scale on generated scenes alone and scores PHOTOGRAPHS (images/, masks/) beside a Gaussian in
-their centre. `scales`: goes on from NETWORK (a checkpoint of `transfer`) on scenes of small objects, with three scales
-and exact gradients, with three scales and a policy (as many iterations), and with one scale for as many CPU seconds.
+their centre; the answers to an image and to its mirror image are averaged. `scales`: goes on from NETWORK (a checkpoint
+of `transfer`) on scenes of small objects, with three scales and exact gradients, with three scales and a policy (as
+many iterations), and with one scale for as many CPU seconds.
 """
 
 import argparse
 import json
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,10 +40,20 @@ VARIED = ['--val', 40, '--test', 40, '--area', 0.01, 0.5]
 SIGMAS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)  # of the Gaussian, as shares of the sides
 
 
+def once(file: Path, asked: list[str], make: Callable[[], Any]) -> Any:
+    """Return what ``make`` returns, from ``file`` where it was made before; refuse what was made from other options."""
+    if not file.exists():
+        write_json(file, {'asked': asked, 'result': make()})
+    kept = json.loads(file.read_text())
+    if kept['asked'] != asked:
+        raise UserError(f'{file}: was made with {" ".join(kept["asked"])}, not {" ".join(asked)}; choose another --out')
+    return kept['result']
+
+
 def scenes(data: Path, *arguments: object) -> None:
     """Make the scenes once."""
-    if not (data / 'scenes.json').exists():
-        run_tool('camouflage/make_scenes.py', '--out', data, *arguments, log=data.parent / 'scenes.log')
+    once(data.with_suffix('.json'), [str(argument) for argument in arguments], lambda: run_tool(
+        'camouflage/make_scenes.py', '--out', data, *arguments, log=data.with_suffix('.log')))
 
 
 def train(config: Path, out: Path, options: list[str]) -> float:
@@ -63,10 +76,16 @@ def length(iterations: int) -> list[str]:
             f'warmup_iters={min(50, iterations // 2)}']
 
 
+def arm(config: Path, iterations: int, policy: str | None) -> list[str]:
+    """Return the options of one of the compared trainings; the scales are supervised for its first third."""
+    of_scales = [f'policy={policy}', f'scale_epochs={iterations // 3}'] if config == THREE else []
+    return [*length(iterations), *of_scales]
+
+
 def seconds_per_iteration(config: Path, out: Path, options: list[str]) -> tuple[float, float]:
-    """Return the CPU seconds of one iteration, and of everything around the iterations."""
-    short, long = 4, 44
-    spent = [train(config, out, [*options, *length(number), 'warmup_iters=1']) for number in (short, long)]
+    """Return the CPU seconds of one iteration (exact gradients), and of everything around the iterations."""
+    short, long = 6, 66
+    spent = [train(config, out, [*options, *arm(config, number, 'grad')]) for number in (short, long)]
     one = (spent[1] - spent[0]) / (long - short)
     return one, spent[0] - short * one
 
@@ -80,25 +99,22 @@ def scales(args: argparse.Namespace) -> None:
     arms = {'three scales, exact': (THREE, 'grad'), f'three scales, {args.policy}': (THREE, args.policy),
             'one scale, equal CPU time': (SINGLE, None)}
 
-    cost = out / 'cost.json'
-    if not cost.exists():
-        write_json(cost, {path.stem: seconds_per_iteration(path, out / 'cost', common) for path in (SINGLE, THREE)})
-    single, three = (json.loads(cost.read_text())[path.stem] for path in (SINGLE, THREE))
+    single, three = once(out / 'cost.json', common, lambda: [
+        seconds_per_iteration(path, out / 'cost', common) for path in (SINGLE, THREE)])
     iterations = {THREE: args.iterations,
-                  SINGLE: round((args.iterations * three[0] + three[1] - single[1]) / single[0])}
+                  SINGLE: max(1, round((args.iterations * three[0] + three[1] - single[1]) / single[0]))}
 
     def finished(job: tuple[str, int]) -> dict:
         name, seed = job
         config, policy = arms[name]
         folder = out / f'{"".join(c if c.isalnum() else "-" for c in name)}_{seed}'
-        file = folder.with_suffix('.json')
-        if not file.exists():
-            options = [*common, f'randomness.seed={seed}', *length(iterations[config])]
-            if config == THREE:  # one third of the training is supervised at each scale
-                options += [f'policy={policy}', f'scale_epochs={args.iterations // 3}']
+        options = [*common, f'randomness.seed={seed}', *arm(config, iterations[config], policy)]
+
+        def result() -> dict:
             spent = train(config, folder, options)
-            write_json(file, {**test(config, folder, options), 'seconds': spent, 'iterations': iterations[config]})
-        return json.loads(file.read_text())
+            return {**test(config, folder, options), 'seconds': spent, 'iterations': iterations[config]}
+
+        return once(folder.with_suffix('.json'), options, result)
 
     jobs = [(name, seed) for seed in args.seeds for name in arms]
     with ThreadPoolExecutor(max_workers=args.jobs) as pool:  # each training is a process on one thread
@@ -107,12 +123,17 @@ def scales(args: argparse.Namespace) -> None:
     rows = []
     for name in arms:
         runs = [results[name, seed] for seed in args.seeds]
-        cells = [f'{mean(r[key] for r in runs):.3f} ± {stdev(r[key] for r in runs):.3f}' for key in SCORES]
+        cells = [shown([r[key] for r in runs]) for key in SCORES]
         found = noise(Spread(tuple(r['S'] for r in runs)),
                       Spread(tuple(results[reference, seed]['S'] for seed in args.seeds)))
         verdict = '' if name == reference else f'{found.difference:+.3f}, {"clear" if found.clear else "in the noise"}'
         rows.append([name, str(runs[0]['iterations']), f'{mean(r["seconds"] for r in runs):.0f}', *cells, verdict])
     print(text_table(['', 'iterations', 'CPU seconds', *SCORES, 'S against exact'], rows))
+
+
+def shown(values: list[float]) -> str:
+    """Return the mean, and the deviation where there are several."""
+    return f'{mean(values):.3f}' + (f' ± {stdev(values):.3f}' if len(values) > 1 else '')
 
 
 def prior(photographs: Path, sigma: float) -> dict[str, float]:
@@ -137,13 +158,10 @@ def transfer(args: argparse.Namespace) -> None:
     folder = out / f'{args.network}_{args.iterations}_{args.seed}'
     options = [f'data_root={data}', f'randomness.seed={args.seed}', f'image_size={args.size},{args.size}',
                *length(args.iterations), *args.cfg_options]
-    spent = folder.with_suffix('.seconds')
-    if not spent.exists():
-        write_json(spent, train(config, folder, options))
+    seconds = once(folder.with_suffix('.json'), options, lambda: train(config, folder, options))
     at = 'test_dataloader.dataset'
     found = test(config, folder, [*options, f'{at}.data_root={photographs}', f'{at}.layout=plain', f'{at}.split=all'],
                  '--tta')
-    seconds = json.loads(spent.read_text())
     rows = [[f'{args.network}, {seconds:.0f} CPU seconds', *(f'{found[key]:.3f}' for key in SCORES)]]
     for sigma in SIGMAS:
         scores = prior(photographs, sigma)

@@ -50,7 +50,7 @@ from projects.multiscale.scale_policy import parse_policy
 ROOT = Path(__file__).resolve().parents[2]
 SCALES = (0.5, 1.0, 1.5)
 FUSERS = {'absi': 'ABSIFusion', 'hierarchical': 'HierarchicalFusion', 'gated': 'GatedFusion'}
-SEED = {'time': 4.2, 'peak memory': 2.9}  # its hierarchical fusion, 352 x 352: shared/specs/camouflage.md
+SEED = {'time': 4.2, 'peak memory': 2.9}  # the seed document's own code, hierarchical fusion, 352 x 352
 LIMITS = {'exact': 3.8, 'policy': 3.0, 'fusion': 0.08, 'memory': 2.0}
 FIRST = 'absi'
 MODES = {'grad': ('grad', 'grad', 'grad'), 'checkpoint': ('grad', 'grad', 'checkpoint'),

@@ -1,3 +1,4 @@
-# No supervision of the single scales.
+# No supervision of the single scales, and no heads for it.
 _base_ = '../pvtv2-b2_ms-absi_150e_cod-384.py'
-scale_loss_weight = 0.0
+model = dict(scale_head=None, scale_loss=None)
+loss_schedule = dict(weights={'scale_loss.loss_weight': None})

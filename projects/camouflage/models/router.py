@@ -11,6 +11,7 @@ from projects.engine.errors import UserError
 
 RECENT = 256  # pictures that are remembered
 EPSILON = 1e-5
+LIMIT = 5.0  # deviations: a channel that was silent in the remembered pictures cannot decide alone
 
 
 class ExpertRouter(BaseModule):
@@ -58,8 +59,10 @@ class ExpertRouter(BaseModule):
 
     def init_weights(self) -> None:
         """Initialise as ``init_cfg`` says, then the last layer as the constructor does."""
+        first = not self.is_init
         super().init_weights()
-        self._start_near_uniform()
+        if first:
+            self._start_near_uniform()
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Turn levels (N, C_i, h_i, w_i) into probabilities (N, E), float32; each row sums to 1."""
@@ -74,7 +77,8 @@ class ExpertRouter(BaseModule):
 
     def _probabilities(self, pooled: Tensor) -> Tensor:
         with torch.autocast(pooled.device.type, enabled=False):
-            return self.mlp((pooled - self.mean) / self.deviation).softmax(dim=1)
+            standardised = (pooled - self.mean) / self.deviation
+            return self.mlp(standardised.clamp(-LIMIT, LIMIT)).softmax(dim=1)
 
     @torch.no_grad()
     def _remember(self, pooled: Tensor) -> None:

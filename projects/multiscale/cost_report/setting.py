@@ -107,7 +107,7 @@ def make_setting(config: str, *, size: tuple[int, int] | None = None, batch: int
 
     Args:
         config: Path of a Python config.
-        size: Height and width in pixels; default the config's ``crop_size``.
+        size: Height and width in pixels; default the config's ``crop_size``, else the size its preprocessor pads to.
         batch: Images at once, at least 1.
         device: Default: CUDA where it works, else the CPU.
         dtype: ``float32`` or ``bfloat16`` (autocast); default as ``precision`` says.
@@ -153,5 +153,5 @@ def _crop_size(cfg: Config, path: str) -> tuple[int, int]:
     if isinstance(size, int):
         return size, size
     if size is None or len(size) != 2:
-        raise UserError(f'config {path}: it has no crop_size; give --input HEIGHT WIDTH')
+        raise UserError(f'config {path}: it has no crop_size and no data_preprocessor.size; give --input HEIGHT WIDTH')
     return tuple(size)

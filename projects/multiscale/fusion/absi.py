@@ -32,7 +32,7 @@ class ABSIFusion(ScaleFusion):
     :meth:`scale_weights` returns. Keys have no bias: softmax would ignore it, and it would never get a gradient. The
     embeddings enter as a bias of each scale, so no sum is stored.
 
-    Source: the specification of this exact form of the seed's AttentionBasedScaleIntegrationUnit.
+    Source: Vaswani et al. 2017 for the attention; the form above is derived from it as said.
 
     Args:
         channels, num_scales, reference, init_cfg: See :class:`ScaleFusion`.
