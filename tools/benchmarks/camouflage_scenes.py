@@ -15,6 +15,7 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -64,10 +65,14 @@ def train(config: Path, out: Path, options: list[str]) -> float:
 
 def test(config: Path, out: Path, options: list[str], *views: str) -> dict[str, float]:
     """Score the last checkpoint on the test split, with the arguments of an ensemble."""
-    checkpoint = out / (out / 'last_checkpoint').read_text().strip().rsplit('/', 1)[-1]
-    run_tool('test.py', config, checkpoint, '--work-dir', out, '--out', out / 'maps', *views, '--cfg-options', *options,
+    run_tool('test.py', config, last(out), '--work-dir', out, '--out', out / 'maps', *views, '--cfg-options', *options,
              log=out.with_suffix('.log'))
     return json.loads((out / 'evaluation/test/camouflage.json').read_text())['groups'][0]  # over all images
+
+
+def last(folder: Path) -> Path:
+    """Return the last checkpoint of a training."""
+    return folder / (folder / 'last_checkpoint').read_text().strip().rsplit('/', 1)[-1]
 
 
 def length(iterations: int) -> list[str]:
@@ -155,14 +160,21 @@ def transfer(args: argparse.Namespace) -> None:
     data = out / 'scenes'
     scenes(data, '--number', args.number, '--size', args.size, *VARIED, '--seed', 11)
     config = TRANSFER[args.network]
-    folder = out / f'{args.network}_{args.iterations}_{args.seed}'
-    options = [f'data_root={data}', f'randomness.seed={args.seed}', f'image_size={args.size},{args.size}',
-               *length(args.iterations), *args.cfg_options]
-    seconds = once(folder.with_suffix('.json'), options, lambda: train(config, folder, options))
     at = 'test_dataloader.dataset'
-    found = test(config, folder, [*options, f'{at}.data_root={photographs}', f'{at}.layout=plain', f'{at}.split=all'],
-                 '--tta')
-    rows = [[f'{args.network}, {seconds:.0f} CPU seconds', *(f'{found[key]:.3f}' for key in SCORES)]]
+    common = [f'data_root={data}', f'image_size={args.size},{args.size}', *length(args.iterations), *args.cfg_options]
+    photographed = [*common, f'{at}.data_root={photographs}', f'{at}.layout=plain', f'{at}.split=all']
+    rows, folders = [], []
+    for seed in args.seeds:
+        folder = out / f'{args.network}_{args.iterations}_{seed}'
+        options = [*common, f'randomness.seed={seed}']
+        seconds = once(folder.with_suffix('.json'), options, partial(train, config, folder, options))
+        found = test(config, folder, photographed, '--tta')
+        rows.append([f'seed {seed}, {seconds:.0f} CPU seconds', *(f'{found[key]:.3f}' for key in SCORES)])
+        folders.append(folder)
+    if len(folders) > 1:
+        others = [part for folder in folders[1:] for part in ('--also', str(last(folder)))]
+        found = test(config, folders[0], photographed, '--tta', *others)
+        rows.append([f'all {len(folders)} averaged', *(f'{found[key]:.3f}' for key in SCORES)])
     for sigma in SIGMAS:
         scores = prior(photographs, sigma)
         rows.append([f'Gaussian, sigma {sigma:g} of the sides', *(f'{scores[key]:.3f}' for key in SCORES)])
@@ -182,10 +194,10 @@ def main() -> None:
     of_transfer = commands.add_parser('transfer', help='from generated scenes to photographs')
     of_transfer.add_argument('photographs', type=Path, help='a folder with images/ and masks/')
     of_transfer.add_argument('--network', choices=sorted(TRANSFER), default='unet')
-    of_transfer.add_argument('--number', type=int, default=6000, help='scenes (default: 6000)')
+    of_transfer.add_argument('--number', type=int, default=3000, help='scenes (default: 3000)')
     of_transfer.add_argument('--size', type=int, default=128, help='their side in pixels (default: 128)')
-    of_transfer.add_argument('--iterations', type=int, default=4000, help='default: 4000')
-    of_transfer.add_argument('--seed', type=int, default=0)
+    of_transfer.add_argument('--iterations', type=int, default=2000, help='default: 2000')
+    of_transfer.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     of_transfer.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     of_transfer.set_defaults(function=transfer)
     for command in (of_scales, of_transfer):
