@@ -44,10 +44,10 @@ from projects.engine.cli import Parser, run
 from projects.engine.errors import UserError
 from projects.engine.files import write_json
 from projects.engine.progress import progress
+from projects.engine.tool_process import ROOT
 from projects.multiscale.resizing import resize
 from projects.multiscale.scale_policy import parse_policy
 
-ROOT = Path(__file__).resolve().parents[2]
 SCALES = (0.5, 1.0, 1.5)
 FUSERS = {'absi': 'ABSIFusion', 'hierarchical': 'HierarchicalFusion', 'gated': 'GatedFusion'}
 SEED = {'time': 4.2, 'peak memory': 2.9}  # the seed document's own code, hierarchical fusion, 352 x 352
