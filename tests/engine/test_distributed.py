@@ -23,7 +23,7 @@ def _average(rank, store, results):
 
 
 def test_buffers_are_averaged_over_ranks(tmp_path):
-    mp.start_processes(_average, (str(tmp_path / 'store'), str(tmp_path)), nprocs=2, start_method='fork')
+    mp.start_processes(_average, (str(tmp_path / 'store'), str(tmp_path)), nprocs=2, start_method='spawn')
     first, second = (torch.load(tmp_path / f'{rank}.pt') for rank in (0, 1))
     assert first['running_mean'].tolist() == [0.5] * 3 and first['running_var'].tolist() == [2.0] * 3
     assert first['num_batches_tracked'] == 7

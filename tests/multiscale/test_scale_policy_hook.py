@@ -204,7 +204,7 @@ def train(rank, folder):
 
 
 def test_two_processes_run_the_same_scales_and_leave_no_parameter_unused(tmp_path):
-    mp.start_processes(train, (str(tmp_path),), nprocs=2, start_method='fork')
+    mp.start_processes(train, (str(tmp_path),), nprocs=2, start_method='spawn')
     first, second = (torch.load(tmp_path / f'{rank}.pt') for rank in range(2))
     assert first['modes'] == second['modes'] and len(set(first['modes'])) == 3
     for one, other in zip(first['weights'] + first['gradients'], second['weights'] + second['gradients']):

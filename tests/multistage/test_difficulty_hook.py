@@ -101,7 +101,7 @@ def train(rank, world_size, folder):
 
 @pytest.mark.parametrize('world_size', [1, 2])
 def test_all_ranks_have_one_set_of_weights_through_a_resume(tmp_path, world_size):
-    mp.start_processes(train, (world_size, str(tmp_path)), nprocs=world_size, start_method='fork')
+    mp.start_processes(train, (world_size, str(tmp_path)), nprocs=world_size, start_method='spawn')
     ranks = [torch.load(tmp_path / f'{world_size}.{rank}.pt') for rank in range(world_size)]
     length = LENGTH // world_size // 2
     for rank, found in enumerate(ranks):
