@@ -22,7 +22,11 @@ def main() -> None:
     add_cfg_options(parser)
     args = parser.parse_args()
     config = load_config(args.config, args.cfg_options)  # first: it registers mmseg's modules quietly
-    from projects.landcover.datasets.browse import browse
+    dataset = (config.get(f'{args.split}_dataloader') or {}).get('dataset') or {}
+    if dataset.get('type') == 'LidarPatchDataset':
+        from projects.lidar.datasets.browse import browse
+    else:
+        from projects.landcover.datasets.browse import browse
 
     out = args.out or Path('work_dirs/browse') / Path(args.config).stem
     for path in browse(config, out, args.split, args.number, args.views, args.seed):

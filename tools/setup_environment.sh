@@ -41,7 +41,7 @@ if ! "$venv/bin/python" -c "import torch, sys; sys.exit(torch.__version__.split(
 fi
 echo "environment: packages"
 pip install "${constraints[@]}" setuptools -r "$root/requirements/runtime.txt" -r "$root/requirements/geo.txt" \
-  -r "$root/requirements/tracking.txt" -r "$root/requirements/export.txt" -r "$root/requirements/review.txt" \
+  -r "$root/requirements/cluster.txt" -r "$root/requirements/tracking.txt" -r "$root/requirements/export.txt" -r "$root/requirements/review.txt" \
   -r "$root/requirements/tests.txt"
 pip install --no-deps --no-build-isolation -e "$root"
 printf %s "$wanted" > "$venv/terrace"

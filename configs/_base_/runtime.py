@@ -3,7 +3,8 @@ default_scope = 'mmseg'
 custom_imports = dict(
     imports=[
         'projects.engine.register', 'projects.multiscale.register', 'projects.multistage.register',
-        'projects.evaluation.register', 'projects.camouflage.register', 'projects.landcover.register'],
+        'projects.evaluation.register', 'projects.camouflage.register', 'projects.landcover.register',
+        'projects.lidar.register'],
     allow_failed_imports=False)
 
 env_cfg = dict(

@@ -1,0 +1,5 @@
+# Curriculum, first stage: the smallest patches.
+_base_ = './hybrid_mixed_100e_lod3.py'
+scales = ('50',)
+weights = None
+train_cfg = dict(max_epochs=20)

@@ -1,0 +1,1 @@
+"""How well points are classified: the counting core needs numpy only, `metric` registers the MMEngine metric."""

@@ -1,0 +1,126 @@
+"""Runs that end before their end, and tiles that come later: a rerun completes what is missing, and no more."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from projects.geo.point_clouds import write_points
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / 'configs/lidar/_base_/scales.py'
+SIDE = 40
+
+
+def make_tile(path, column=0, n=1500):
+    """A tile of SIDE metres; `column` says how far east it lies."""
+    rng = np.random.default_rng(column)
+    xyz = np.column_stack([rng.uniform(0, SIDE, (n, 2)) + (770_000 + SIDE * column, 6_277_000),
+                           rng.uniform(100, 100.3, n)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_points(path, xyz, {'classification': rng.choice([2, 5, 6], n).astype(np.uint8)}, point_format=6)
+
+
+def run_prepare(*args, fail_point=None):
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', **({'TERRACE_FAIL_POINT': fail_point} if fail_point else {})}
+    return subprocess.run([sys.executable, ROOT / 'tools/lidar/prepare.py', *map(str, args), '--config', str(CONFIG),
+                           '--scales', '50'], capture_output=True, text=True, timeout=180, env=env)
+
+
+def counts(result):
+    """Return (prepared, done before, failed) as the tool tells them."""
+    found = re.search(r'(\d+) tiles prepared(?:, (\d+) were done)?, (\d+) failed', result.stdout)
+    assert found, (result.stdout, result.stderr)
+    return tuple(int(text or 0) for text in found.groups())
+
+
+def files_of(store):
+    return {path.relative_to(store): path.read_bytes() for path in store.rglob('*')
+            if path.is_file() and path.name != '.lock'}
+
+
+def test_a_download_that_comes_late_changes_its_neighbours_and_nobody_else(tmp_path):
+    """What a tile sees across its border is part of it."""
+    tiles = tmp_path / 'tiles'
+    for column, name in enumerate(('late', 'beside', 'far')):
+        make_tile(tiles / f'{name}.laz', 3 * column if name == 'far' else column)
+    whole = (tiles / 'late.laz').read_bytes()
+    (tiles / 'late.laz').write_bytes(whole[:len(whole) // 2])
+    result = run_prepare(tiles, '--out', tmp_path / 'store')
+    assert result.returncode == 1 and counts(result) == (2, 0, 1), result.stderr
+    (tiles / 'late.laz').write_bytes(whole)
+    again = run_prepare(tiles, '--out', tmp_path / 'store')
+    assert again.returncode == 0 and counts(again) == (2, 1, 0), again.stderr
+
+
+def test_a_run_that_was_killed_is_taken_up_and_gives_the_same_store(tmp_path):
+    for column, name in enumerate('abc'):
+        make_tile(tmp_path / f'tiles/{name}.laz', column)
+    killed = run_prepare(tmp_path / 'tiles', '--out', tmp_path / 'store', fail_point='before_rename:b.safetensors')
+    assert killed.returncode == -9 and not (tmp_path / 'store/manifest.json').exists()
+    assert list((tmp_path / 'store').rglob('.*.tmp-*'))
+    again = run_prepare(tmp_path / 'tiles', '--out', tmp_path / 'store')
+    assert again.returncode == 0 and counts(again) == (2, 1, 0), again.stderr
+    assert run_prepare(tmp_path / 'tiles', '--out', tmp_path / 'straight').returncode == 0
+    assert files_of(tmp_path / 'store') == files_of(tmp_path / 'straight')
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_killed_and_started_again(tmp_path):
+    """The run ends with one line; the same command at the new scheduler prepares only the missing tiles."""
+    for column in range(16):
+        make_tile(tmp_path / f'tiles/t{column:02d}.laz', column, n=2000)
+    processes = []
+
+    def start(kind, *args):
+        processes.append(subprocess.Popen(
+            [sys.executable, '-m', f'distributed.cli.dask_{kind}', '--scheduler-file', tmp_path / 's.json', '--host',
+             '127.0.0.1', '--no-dashboard', *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path,
+            env={**os.environ, 'OMP_NUM_THREADS': '1'}))
+        return processes[-1]
+
+    def start_cluster():
+        (tmp_path / 's.json').unlink(missing_ok=True)
+        scheduler = start('scheduler', '--port', '0')
+        until = time.monotonic() + 60
+        while not (tmp_path / 's.json').is_file() and time.monotonic() < until:
+            time.sleep(0.1)
+        start('worker', '--nthreads', '1', '--no-nanny', '--local-directory', str(tmp_path))
+        return scheduler, json.loads((tmp_path / 's.json').read_text())['address']
+
+    def done():
+        return len(list((tmp_path / 'store/tiles').glob('t*.json')))
+
+    try:
+        scheduler, address = start_cluster()
+        run = subprocess.Popen(
+            [sys.executable, ROOT / 'tools/lidar/prepare.py', tmp_path / 'tiles', '--config', CONFIG, '--scales', '50',
+             '--out', tmp_path / 'store', '--scheduler', address], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True)
+        processes.append(run)
+        until = time.monotonic() + 120
+        while done() < 3 and time.monotonic() < until:
+            time.sleep(0.02)
+        scheduler.kill()
+        _, problems = run.communicate(timeout=120)
+        assert run.returncode == 2, problems
+        last = problems.strip().splitlines()[-1]
+        assert last.startswith(f'error: scheduler {address}: lost the connection') and 'same command continues' in last
+        assert 'Traceback' not in problems
+        processes[1].wait(60)  # the worker goes with its scheduler, and finishes the tile that it has
+        left = 16 - done()
+        assert 0 < left < 14
+        _, address = start_cluster()
+        again = run_prepare(tmp_path / 'tiles', '--out', tmp_path / 'store', '--scheduler', address)
+        assert again.returncode == 0 and counts(again) == (left, 16 - left, 0), again.stderr
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait(20)
