@@ -2,6 +2,6 @@
 _base_ = './hybrid-tiny_mixed_town.py'
 scales = ('50', '100')
 weights = {'50': 0.5, '100': 0.5, '150': None}
-optim_wrapper = dict(optimizer=dict(lr=1.5e-3))
-train_cfg = dict(max_iters=216, val_interval=216)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+train_cfg = dict(max_iters=360, val_interval=360)
 initialise = dict(checkpoint=None)

@@ -23,4 +23,4 @@ def decide(probabilities: np.ndarray) -> np.ndarray:
     if probabilities.shape[1] != len(LOD3):
         return probabilities.argmax(axis=1)
     coarse = (probabilities @ coarse_table()).argmax(axis=1)
-    return np.where(coarse[:, None] == _COARSE_OF, probabilities, -1).argmax(axis=1)
+    return np.where(coarse[:, None] == LABEL_TO_COARSE[:len(LOD3)], probabilities, -1).argmax(axis=1)

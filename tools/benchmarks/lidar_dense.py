@@ -52,7 +52,7 @@ def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('tiles', type=Path)
     parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--iterations', type=int, nargs=2, default=(1200, 1200), metavar=('HYBRID', 'BASELINE'),
+    parser.add_argument('--iterations', type=int, nargs=2, default=(3600, 2100), metavar=('HYBRID', 'BASELINE'),
                         help='such that both take as many CPU seconds (default: %(default)s)')
     parser.add_argument('--jobs', type=int, default=os.cpu_count())
     args = parser.parse_args()

@@ -25,7 +25,7 @@ from projects.engine.tool_process import ROOT, run_tool
 CONFIGS = ROOT / 'configs/lidar'
 SWEEP = CONFIGS / 'sweeps/strategies.yaml'
 TOWNS = {'train': (10, 11, 12, 13), 'val': (20,), 'test': (30, 31)}
-EXTENT = {'train': 340, 'val': 340, 'test': 240}  # metres a side
+EXTENT = {'train': 340, 'val': 170, 'test': 240}  # metres a side
 DENSITY, BLOCK = 10, 170  # pulses per m², metres
 BUDGET_SECONDS = 600.0  # CPU seconds of one strategy's training, all threads and workers, imports included
 ROWS = {  # row: (stage whose checkpoint it is, config, scales that it is classified with)

@@ -77,7 +77,7 @@ def make_executor(args: argparse.Namespace, workers: int) -> Executor:
         raise UserError('--workers, --scheduler, --slurm: expected at most one of them, found several')
     if args.slurm is not None:
         options = read_options(args.slurm)
-        return DaskExecutor(slurm_cluster(options.pop('jobs', 1), options))
+        return DaskExecutor(slurm_cluster(options.pop('jobs', 1), options), patience=None)
     if args.scheduler is not None:
         return DaskExecutor(args.scheduler)
     return SerialExecutor() if workers == 1 else ProcessExecutor(workers)
