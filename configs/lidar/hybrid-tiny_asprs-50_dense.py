@@ -8,5 +8,5 @@ points = 24576
 val_dataloader = None
 val_cfg = None
 val_evaluator = None
-train_cfg = dict(max_iters=3600, val_interval=300)  # how often a checkpoint is written
+train_cfg = dict(max_iters=2000, val_interval=200)  # how often a checkpoint is written
 default_hooks = dict(checkpoint=dict(save_best=None))

@@ -2,4 +2,4 @@
 _base_ = './hybrid-tiny_mixed_town.py'
 scales = ('50',)
 weights = None
-train_cfg = dict(max_iters=400, val_interval=400)
+train_cfg = dict(max_iters=267, val_interval=267)

@@ -2,4 +2,4 @@
 _base_ = './hybrid-tiny_mixed_town.py'
 scales = ('50',)
 weights = None
-train_cfg = dict(max_iters=240, val_interval=240)
+train_cfg = dict(max_iters=160, val_interval=160)

@@ -2,4 +2,4 @@
 _base_ = './hybrid-tiny_asprs-50_dense.py'
 near_levels = (0, 1, 2, 3)
 model = dict(backbone=dict(_delete_=True, type='RandLAPointNet', in_channels=21))
-train_cfg = dict(max_iters=2100)
+train_cfg = dict(max_iters=1200)

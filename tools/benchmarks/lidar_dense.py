@@ -26,7 +26,8 @@ def prepare(tiles: list[Path], store: Path, log: Path) -> list[Path]:
     held_out = tiles[2::3]
     run_tool('lidar/prepare.py', *(tile for tile in tiles if tile not in held_out), '--out', store, '--config',
              CONFIGS / '_base_/scales.py', '--scales', 50, '--block-size', 50, log=log)
-    run_tool('lidar/split.py', store, '--ratios', 1, 0, 0, log=log)
+    if not (store / 'splits.json').is_file():
+        run_tool('lidar/split.py', store, '--ratios', 1, 0, 0, log=log)
     return held_out
 
 
@@ -52,7 +53,7 @@ def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('tiles', type=Path)
     parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--iterations', type=int, nargs=2, default=(3600, 2100), metavar=('HYBRID', 'BASELINE'),
+    parser.add_argument('--iterations', type=int, nargs=2, default=(2000, 1200), metavar=('HYBRID', 'BASELINE'),
                         help='such that both take as many CPU seconds (default: %(default)s)')
     parser.add_argument('--jobs', type=int, default=os.cpu_count())
     args = parser.parse_args()

@@ -51,8 +51,9 @@ def make_towns(out: Path) -> None:
         store = out / split
         run_tool('lidar/prepare.py', *(out / 'towns' / split / str(seed) for seed in TOWNS[split]), '--out', store,
                  '--config', CONFIGS / '_base_/scales.py', '--block-size', BLOCK, log=out / 'towns.log')
-        ratios = ['--ratios', 1, 0, 0] if split == 'train' else ['--ratios', 0, 1, 0]
-        run_tool('lidar/split.py', store, *ratios, log=out / 'towns.log')
+        if not (store / 'splits.json').is_file():
+            run_tool('lidar/split.py', store, '--ratios', int(split == 'train'), int(split == 'val'), 0,
+                     log=out / 'towns.log')
 
 
 def sweep(out: Path, seed: int, whole: bool) -> None:
