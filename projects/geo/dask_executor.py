@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import math
+import re
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -20,6 +22,7 @@ AHEAD = 2  # items sent per thread of the cluster: none of them waits for this p
 LOOK_EVERY = 2.0  # seconds
 TIMEOUT = 30.0  # seconds to reach a scheduler
 LONE, TOGETHER = True, False
+ADDRESS = re.compile(r'((tcp|tls|ucx|wss?)://)?[^/\s]+:\d+|inproc://.+')
 
 
 class DaskExecutor:
@@ -33,10 +36,15 @@ class DaskExecutor:
     Dask itself gives an item whose worker died to other workers some times (``allowed-failures``). An item that used
     that up may only have shared workers with the one at fault: it is tried once more, alone, when the others are done,
     and then reported.
+
+    Raises:
+        UserError: The address is none.
     """
 
     def __init__(self, cluster: 'str | Cluster', timeout: float = TIMEOUT,
                  patience: float | None = TIMEOUT) -> None:
+        if isinstance(cluster, str) and not ADDRESS.fullmatch(cluster):
+            raise UserError(f'scheduler: expected an address tcp://HOST:PORT, found {cluster!r}')
         self.cluster = cluster
         self.timeout = timeout
         self.patience = patience
@@ -92,7 +100,8 @@ class DaskExecutor:
         try:
             client = Client(self.cluster, timeout=self.timeout, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
-            raise UserError(f'scheduler {self.name}: not reachable ({type(error).__name__})') from error
+            raise UserError(f'scheduler {self.name}: not reachable within {self.timeout:.0f} s; is it running, and is '
+                            'this its address?') from error
         try:
             client.wait_for_workers(1, timeout=self.patience)
         except TimeoutError as error:
@@ -145,12 +154,23 @@ def slurm_cluster(jobs: int, options: Mapping[str, Any]) -> 'Cluster':
     Args:
         jobs: Number of jobs.
         options: Of ``dask_jobqueue.SLURMCluster``: queue, account, walltime, memory …
+
+    Raises:
+        UserError: This machine has no ``sbatch``, or an option is none of SLURMCluster's.
     """
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise UserError(f'slurm: jobs: expected a whole number from 1, found {jobs!r}')
+    if shutil.which('sbatch') is None:
+        raise UserError('slurm: expected the command sbatch on this machine, found none; run this on a login node')
     import dask
     from dask_jobqueue import SLURMCluster
 
     # One more attempt is enough; and results of a dead worker are not waited for half a minute.
     dask.config.set({'distributed.scheduler.allowed-failures': 1, 'distributed.comm.timeouts.connect': '10s'})
-    cluster = SLURMCluster(**{'cores': 1, 'processes': 1, 'memory': '4GB', **options})
+    try:
+        cluster = SLURMCluster(**{'cores': 1, 'processes': 1, 'memory': '4GB', **options})
+    except (TypeError, ValueError) as error:
+        raise UserError(f'slurm: expected options of dask_jobqueue.SLURMCluster, found {dict(options)} '
+                        f'({error})') from error
     cluster.scale(jobs=jobs)
     return cluster

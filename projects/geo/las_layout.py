@@ -174,7 +174,8 @@ def read_layout(path: str | Path) -> Layout:
         head = file.read(SHORTEST_HEADER)
         if head[:4] != b'LASF':
             raise UserError(f'{path}: expected a LAS or LAZ file, found '
-                            + (f'one that begins with {head[:4]!r}' if head else 'an empty file'))
+                            + (f'a {path.suffix or "nameless"} file that begins with {head[:4]!r}' if head
+                               else 'an empty file'))
         if len(head) < SHORTEST_HEADER:
             raise UserError(f'{path}: truncated: expected a header of {SHORTEST_HEADER} bytes, found {len(head)}')
         header_size, start, records = struct.unpack_from('<HII', head, 94)

@@ -18,7 +18,8 @@ from projects.geo.las_layout import COMPRESSED, EXTRA_BYTES, LASZIP, Layout, Rec
 
 SUFFIXES = ('.las', '.laz')
 WRITTEN_FORMATS = (0, 1, 2, 3, 6, 7, 8)  # those without waveforms
-CHUNK = 500_000
+CHUNK = 500_000  # points
+MOST_STEPS = 2 ** 31 - 1  # a coordinate is stored as int32
 COPC = 'copc'
 # A provider is called with the first row and the number of rows, and returns the values of each new dimension.
 Provider = Callable[[int, int], Mapping[str, np.ndarray]]
@@ -85,7 +86,7 @@ def write_points(path: str | Path, xyz: np.ndarray, fields: Mapping[str, np.ndar
                  point_format: int = 8, scales: Sequence[float] = (0.01, 0.01, 0.01),
                  offsets: Sequence[float] | None = None, crs: str | None = 'EPSG:2154',
                  extra: Mapping[str, tuple[np.dtype | str, str]] | None = None) -> None:
-    """Write a point cloud, whole or not at all.
+    """Write a point cloud, whole or not at all; beside its arguments it takes the memory of one chunk.
 
     Args:
         path: ``.las`` or ``.laz``.
@@ -118,24 +119,40 @@ def write_points(path: str | Path, xyz: np.ndarray, fields: Mapping[str, np.ndar
             header.add_extra_dim(laspy.ExtraBytesParams(name, np.dtype(kind), text))
     if crs is not None:
         _add_crs(header, crs)
-    steps = (xyz - header.offsets) / header.scales
-    if not (np.abs(steps) < 2 ** 31 - 1).all():  # false for what is not finite, too
-        raise UserError(f'{path}: expected coordinates within {2 ** 31 - 1:,} steps of {list(header.scales)} around '
-                        f'{header.offsets.tolist()}, found {xyz.min(0).tolist()} to '
-                        f'{xyz.max(0).tolist()}')
-    cloud = laspy.LasData(header)
-    cloud.points = laspy.ScaleAwarePointRecord.zeros(len(xyz), header=header)
-    cloud.X, cloud.Y, cloud.Z = np.rint(steps).astype(np.int32).T
+    values = _checked(path, xyz, fields, header)
+    backend = laspy.LazBackend.Lazrs if path.suffix.lower() == '.laz' else None
+    with _told_of(path), atomic_path(path) as temporary:
+        fail_point('points', path)
+        with laspy.open(str(temporary), mode='w', header=header, laz_backend=backend) as file:
+            for first in range(0, len(xyz), CHUNK):
+                rows = slice(first, first + CHUNK)
+                file.write_points(_record(xyz[rows], {name: value[rows] for name, value in values.items()}, header))
+
+
+def _checked(path: Path, xyz: np.ndarray, fields: Mapping[str, np.ndarray],
+             header: laspy.LasHeader) -> dict[str, np.ndarray]:
+    """Return the values of all dimensions that are not zero, each ``(N,)``, after a look at their ranges."""
+    low, high = xyz.min(0), xyz.max(0)
+    if not (np.abs((np.stack([low, high]) - header.offsets) / header.scales) < MOST_STEPS).all():  # nor what is NaN
+        raise UserError(f'{path}: expected coordinates within {MOST_STEPS:,} steps of {list(header.scales)} around '
+                        f'{header.offsets.tolist()}, found {low.tolist()} to {high.tolist()}')
+    values = {}
     for name, value in {'return_number': 1, 'number_of_returns': 1, **fields}.items():
-        value = np.broadcast_to(np.asarray(value), len(xyz))
+        value = values[name] = np.broadcast_to(np.asarray(value), len(xyz))
         info = header.point_format.dimension_by_name(name)
         if info.kind.name != 'FloatingPoint' and not info.min <= value.min() <= value.max() <= info.max:
             raise UserError(f'{path}: {name}: expected {info.min} to {info.max}, '
                             f'found {value.min()} to {value.max()}')
-        cloud[name] = value
-    with _told_of(path), atomic_path(path) as temporary:
-        fail_point('points', path)
-        cloud.write(str(temporary), laz_backend=laspy.LazBackend.Lazrs if path.suffix.lower() == '.laz' else None)
+    return values
+
+
+def _record(xyz: np.ndarray, values: Mapping[str, np.ndarray],
+            header: laspy.LasHeader) -> laspy.ScaleAwarePointRecord:
+    record = laspy.ScaleAwarePointRecord.zeros(len(xyz), header=header)
+    steps = np.rint((xyz - header.offsets) / header.scales).astype(np.int32)
+    for name, value in {**dict(zip('XYZ', steps.T)), **values}.items():
+        record[name] = value
+    return record
 
 
 @contextmanager
