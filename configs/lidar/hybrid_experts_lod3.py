@@ -4,3 +4,4 @@ _base_ = './hybrid_mixed_100e_lod3.py'
 model = dict(
     _delete_=True, type='ScaleExperts', dispatch='patch_size',
     experts={'50': _base_.model, '100': _base_.model, '150': _base_.model})
+find_unused_parameters = True  # a batch may hold no patch of some expert's size

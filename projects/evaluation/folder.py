@@ -33,11 +33,12 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path, facts: Mapping[
 def draw_evaluation(evaluation: Evaluation, folder: str | Path) -> None:
     """Write ``confusion_matrix.png`` and, where confidences were seen, ``reliability.png``."""
     folder = Path(folder)
-    matrix = plot_confusion(evaluation.confusion, evaluation.classes, missed=evaluation.missed)
+    counted = evaluation.nouns[1]
+    matrix = plot_confusion(evaluation.confusion, evaluation.classes, missed=evaluation.missed, counted=counted)
     write_bytes(folder / 'confusion_matrix.png', png_bytes(matrix))
     reliability = folder / 'reliability.png'
     if evaluation.calibration is not None and evaluation.calibration.count.sum():
-        write_bytes(reliability, png_bytes(plot_reliability(evaluation.calibration)))
+        write_bytes(reliability, png_bytes(plot_reliability(evaluation.calibration, counted=counted)))
     else:
         reliability.unlink(missing_ok=True)  # an older one would belong to other scores
 

@@ -46,6 +46,7 @@ class SegmentationMetric(BaseMetric):
     """
 
     default_prefix = ''  # the base class warns about None
+    nouns = ('images', 'pixels')  # of logs, pictures and reports: what samples are, what is counted in them
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class SegmentationMetric(BaseMetric):
         self.last = Evaluation.from_samples(
             results, self._meta('classes'), palette=meta.get('palette'),
             background=self.background if self.background is not None else meta.get('background'),
-            ignore_index=self.ignore_index,
+            ignore_index=self.ignore_index, nouns=self.nouns,
         )
         metrics = self.last.summary()
         for row in self.last.scores.per_class():

@@ -40,6 +40,7 @@ DARK = Theme(ink='#e6ebf0', muted='#9ba8b5', grid='#2e3945', paper='#1b222a',
              series=('#6aa5ec', '#f0955a', '#5cc49c', '#d98abf', '#8ccaf2', '#e3bf55'))
 STYLES = ('-', '--', ':')  # of the first six series, the next six and so on
 SCORES = ('mIoU', 'mIoU_foreground', 'mF1', 'OA', 'mAcc')
+_LINES = 10  # scores in one figure
 SHADES = LinearSegmentedColormap.from_list('shades', ['#f3f6fa', '#d0e1f4', '#86b2df', '#2d6cc0', '#12396f'])
 
 
@@ -56,14 +57,16 @@ def plot_confusion(
     classes: Sequence[str],
     title: str = 'Confusion matrix',
     missed: np.ndarray | None = None,
+    counted: str = 'pixels',
 ) -> Figure:
-    """Draw a confusion matrix: colour and percent by row (what became of each true class), pixel counts below.
+    """Draw a confusion matrix: colour and percent by row (what became of each true class), counts below.
 
     Args:
-        confusion: ``(C, C)`` counts, row = truth; made for 2 to 20 classes, counts are left out above 12.
+        confusion: ``(C, C)`` counts, row = truth; made for 2 to 30 classes, counts are left out above 12.
         classes: C names.
         title: heading, may be empty.
         missed: ``(C,)`` pixels of each true class without a prediction; they belong to the 100 % of its row.
+        counted: what the counts are of.
     """
     number = len(classes)
     total = confusion.sum(axis=1, keepdims=True)
@@ -109,7 +112,7 @@ def plot_confusion(
         spine.set_visible(False)
     axes.set_xlabel('prediction', color=MUTED, fontsize=small + 2, labelpad=6)
     axes.set_ylabel('truth', color=MUTED, fontsize=small + 2, labelpad=6)
-    unit = 'percent of each true class' + ('' if number > 12 else ', pixels below')
+    unit = 'percent of each true class' + ('' if number > 12 else f', {counted} below')
     axes.set_title(title, loc='left', color=INK, fontsize=13, fontweight='bold', pad=26)
     axes.annotate(unit, (0, 1), xycoords='axes fraction', xytext=(0, 9), textcoords='offset points', ha='left',
                   va='bottom', fontsize=8.5, color=MUTED)
@@ -121,8 +124,9 @@ def plot_confusion(
     return figure
 
 
-def plot_reliability(calibration: Calibration, title: str = 'Reliability', theme: Theme = LIGHT) -> Figure:
-    """Draw accuracy against confidence, and below how many pixels have which confidence."""
+def plot_reliability(calibration: Calibration, title: str = 'Reliability', theme: Theme = LIGHT,
+                     counted: str = 'pixels') -> Figure:
+    """Draw accuracy against confidence, and below how many pixels (or what is ``counted``) have which confidence."""
     bins = len(calibration.count)
     edges = np.linspace(0, 1, bins + 1)
     accuracy, confidence = calibration.accuracy, calibration.mean_confidence
@@ -149,7 +153,7 @@ def plot_reliability(calibration: Calibration, title: str = 'Reliability', theme
     share = calibration.count / max(total, 1)
     bottom.bar(edges[:-1], share, width=1 / bins, align='edge', color=theme.muted, alpha=0.55,
                edgecolor=theme.paper, linewidth=0.8)
-    bottom.set_ylabel('share of pixels', color=theme.muted)
+    bottom.set_ylabel(f'share of {counted}', color=theme.muted)
     bottom.set_xlabel('confidence (largest class probability)', color=theme.muted)
     for axes in (top, bottom):
         _plain_axes(axes, theme)
@@ -211,6 +215,9 @@ def _figures_of_one(curves: Curves, theme: Theme, task_scores: Sequence[str]) ->
     losses = {name: points for name, points in curves.train.items() if 'loss' in name.lower() and finite(points)}
     scores = {name: finite(points) for name, points in curves.validation.items()
               if name.rpartition('/')[2] in SCORES and finite(points)}
+    if len(scores) > _LINES:  # a task's groups (small_buildings/mIoU, …): their table tells more than thirty lines
+        scores = {name: points for name, points in scores.items() if '/' not in name} or dict(
+            list(scores.items())[:_LINES])
     own = {name: points for name in task_scores if (points := finite(curves.validation.get(name, [])))}
     rates = {name: finite(points) for name, points in curves.train.items()
              if name in ('lr', 'base_lr') and finite(points)}

@@ -39,6 +39,7 @@ class Evaluation:
     background: int | None = None
     ignore_index: int | None = 255
     missed: np.ndarray | None = None  # (C,) int64, as of SampleResult; None where there is none
+    nouns: tuple[str, str] = ('images', 'pixels')  # what samples are, and what is counted in them
 
     @classmethod
     def from_samples(
@@ -49,6 +50,7 @@ class Evaluation:
         palette: Sequence[Sequence[int]] | None = None,
         background: int | None = None,
         ignore_index: int | None = 255,
+        nouns: tuple[str, str] = ('images', 'pixels'),
     ) -> 'Evaluation':
         """Add up samples. Calibration is kept only when every sample has it."""
         samples = sorted(samples, key=lambda sample: sample.sample_id)
@@ -72,7 +74,7 @@ class Evaluation:
             classes=tuple(classes), confusion=confusion, samples=rows,
             calibration=calibration if samples else None,
             palette=tuple(tuple(int(v) for v in colour) for colour in palette) if palette is not None else None,
-            background=background, ignore_index=ignore_index, missed=missed if missed.any() else None,
+            background=background, ignore_index=ignore_index, missed=missed if missed.any() else None, nouns=nouns,
         )
 
     @property
@@ -107,7 +109,7 @@ class Evaluation:
              f"{row['truth_pixels']:,}"]
             for row in self.scores.per_class()
         ]
-        table = text_table(['class', 'IoU %', 'F1 %', 'precision %', 'recall %', 'pixels'], rows)
+        table = text_table(['class', 'IoU %', 'F1 %', 'precision %', 'recall %', self.nouns[1]], rows)
         line = '  '.join(f'{name} {percent(value, 2, "")}' for name, value in self.summary().items())
         return f'{table}\n{line}'
 
@@ -120,6 +122,7 @@ class Evaluation:
             'palette': [list(colour) for colour in self.palette] if self.palette is not None else None,
             'background': self.background,
             'ignore_index': self.ignore_index,
+            'nouns': list(self.nouns),
             'samples': len(self.samples),
             'pixels': self.pixels,
             'confusion': self.confusion.tolist(),
@@ -138,4 +141,5 @@ class Evaluation:
             palette=tuple(tuple(colour) for colour in palette) if palette else None,
             background=value.get('background'), ignore_index=value.get('ignore_index'),
             missed=np.array(missed, np.int64) if missed else None,
+            nouns=tuple(value.get('nouns') or cls.nouns),
         )

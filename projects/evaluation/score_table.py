@@ -32,17 +32,19 @@ class ScoreTable:
     scores: tuple[Score, ...]
     groups: list[dict[str, Any]]  # group, images and the scores; the first row is all images
     images: list[dict[str, Any]] = field(default_factory=list)  # sample_id and the scores, and what else is known
+    noun: str = 'images'  # what they are: patches, tiles
 
     def text(self) -> str:
         """Return the groups as plain text for a log or a terminal."""
-        return text_table(['group', 'images', *(score.name for score in self.scores)], [
+        return text_table(['group', self.noun, *(score.name for score in self.scores)], [
             [str(row['group']), f'{row["images"]:,}', *(_number(row[score.name]) for score in self.scores)]
             for row in self.groups])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the table as plain values for JSON."""
         return {'kind': KIND, 'name': self.name, 'title': self.title,
-                'scores': [vars(score) for score in self.scores], 'groups': self.groups, 'images': self.images}
+                'scores': [vars(score) for score in self.scores], 'groups': self.groups, 'images': self.images,
+                'noun': self.noun}
 
 
 def write_score_table(table: ScoreTable, folder: str | Path, facts: Mapping[str, Any] | None = None) -> None:
@@ -65,7 +67,8 @@ def read_score_tables(folder: str | Path) -> list[tuple[ScoreTable, dict[str, An
         try:
             scores = tuple(Score(**score) for score in value['scores'])
             table = ScoreTable(value['name'], value['title'], scores,
-                               _numbers(value['groups'], scores), _numbers(value['images'], scores))
+                               _numbers(value['groups'], scores), _numbers(value['images'], scores),
+                               value.get('noun', ScoreTable.noun))
         except (KeyError, TypeError) as error:
             raise UserError(f'{path}: not a score table ({type(error).__name__}: {error})') from error
         found.append((table, {key: item for key, item in value.items() if key not in table.to_dict()}))

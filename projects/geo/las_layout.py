@@ -4,6 +4,7 @@ Copies that change nothing but what they add work on these bytes: a reader that 
 loses what it does not know. Offsets are those of the LAS 1.4 R15 specification, tables 3, 5 and 7.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ SHORTEST_HEADER = 227
 RECORD_HEADER, EXTENDED_HEADER = 54, 60
 EXTRA_BYTES = ('LASF_Spec', 4)
 LASZIP = ('laszip encoded', 22204)
+WKT, GEO_KEYS = ('LASF_Projection', 2112), ('LASF_Projection', 34735)
+PROJECTED, USER_DEFINED = 3072, 32767  # GeoTIFF: the key of the projected system, and the value of one without a number
 COMPRESSED = 0x80  # bit of the point format; the one of COPC files is the same
 POINT_FORMATS = range(11)
 CHUNK = 50_000  # points that LAZ files compress together
@@ -110,6 +113,19 @@ class Layout:
         """Return the records, not the extended ones, of a user id and a record id."""
         return [record for record in self.records if record.key == key]
 
+    @property
+    def crs(self) -> str | None:
+        """``EPSG:NUMBER`` of the plane coordinates, by the text record or the GeoTIFF keys; None where neither says."""
+        for record in (*self.records, *self.extended):
+            if record.key == WKT and (found := _plane_epsg(record.data.decode('utf-8', 'replace'))):
+                return f'EPSG:{found}'
+        for record in self.find(GEO_KEYS):
+            keys = np.frombuffer(record.data[:len(record.data) // 8 * 8], '<u2').reshape(-1, 4)
+            for key, place, _, value in keys[1:].tolist():
+                if key == PROJECTED and place == 0 and 0 < value < USER_DEFINED:
+                    return f'EPSG:{value}'
+        return None
+
     @cached_property
     def laszip(self) -> bytes:
         """What the compressor has to know."""
@@ -142,6 +158,23 @@ class Layout:
                     raise truncated(self, done + got // self.size)
                 done += len(block)
                 yield block
+
+
+def _plane_epsg(text: str) -> str | None:
+    """Return the number of the projected system in a WKT text, version 1 or 2, that of the heights aside."""
+    begin = re.search(r'PROJ(CS|CRS|ECTEDCRS)\[', text)
+    if begin is None:
+        return None
+    depth, number = 1, None
+    for part in re.finditer(r'(?:AUTHORITY|ID)\["EPSG",\s*"?(\d+)"?|"[^"]*"|[\[\]]', text[begin.end():]):
+        if part[1]:
+            number = part[1] if depth == 1 else number
+            depth += 1
+        elif part[0] in '[]':
+            depth += 1 if part[0] == '[' else -1
+        if depth == 0:
+            break
+    return number
 
 
 class _Decompressor:

@@ -48,6 +48,7 @@ class PointHeader:
         extra: Names of the extra dimensions.
         scales, offsets: Of the coordinates, ``(x, y, z)``.
         has_colour, has_nir: The file has room for it; the values may still all be zero, see :class:`Points`.
+        crs: ``EPSG:NUMBER`` of the plane coordinates, None where the file does not say.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class PointHeader:
     offsets: tuple[float, ...]
     has_colour: bool
     has_nir: bool
+    crs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -236,4 +238,4 @@ def _header_of(layout: Layout, form: PointFormat) -> PointHeader:
     return PointHeader(
         layout.path, (*numbers[7::2], *numbers[6::2]), layout.count, layout.point_format, f'1.{layout.minor}', names,
         extra, tuple(numbers[:3]), tuple(numbers[3:6]), 'red' in names,
-        'nir' in names or any(name.lower() in INFRARED for name in extra))
+        'nir' in names or any(name.lower() in INFRARED for name in extra), layout.crs)

@@ -1,14 +1,14 @@
-"""Point-cloud tiles: their names, which are only checked, their neighbours by header, and points with a buffer."""
+"""Point-cloud tiles: their names, which are only checked, and their neighbours, by their headers."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from projects.engine.errors import UserError
-from projects.geo.point_clouds import PointHeader, Points, read_header, read_points
+from projects.geo.point_clouds import PointHeader, read_header
 
 UNITS = {'kilometres': (1000.0, 1000.0), 'tens of metres': (10.0, 50.0)}  # metres a step of a name, edge of a tile
 TOLERANCE = 1.0  # metres that a tile may leave the box of its name, or share with a neighbour
@@ -91,31 +91,6 @@ class TileIndex:
                 if self._rows[other.path.resolve()] > row]
 
 
-def read_with_buffer(index: TileIndex, header: PointHeader, buffer: float,
-                     names: Sequence[str] | None = None) -> tuple[Points, np.ndarray]:
-    """Read a tile and the points of its neighbours up to ``buffer`` metres around its box.
-
-    Returns:
-        The points, the tile's own first and in the order of its file, then the buffer's; and ``(N,)`` bool, True for
-        its own. A dimension that a neighbour lacks is zero in its points; the channel masks are the tile's.
-    """
-    own = read_points(header.path, names)
-    x0, y0, x1, y1 = _ground(header)
-    box = (x0 - buffer, y0 - buffer, x1 + buffer, y1 + buffer)
-    parts = [own]
-    for other in index.neighbours(header, buffer):
-        part = read_points(other.path, [name for name in own.fields if name in other.dimensions], box)
-        if _share_ground(header, other):  # what both tiles have counts once here: the tile's own
-            x, y = part.xyz[:, 0], part.xyz[:, 1]
-            part = part.take((x < x0) | (x > x1) | (y < y0) | (y > y1))
-        parts.append(part)
-    sizes = [len(part) for part in parts]
-    fields = {name: np.concatenate([part.fields.get(name, np.zeros((len(part), *value.shape[1:]), value.dtype))
-                                    for part in parts]) for name, value in own.fields.items()}
-    points = replace(own, xyz=np.concatenate([part.xyz for part in parts]), fields=fields)
-    return points, np.arange(sum(sizes)) < sizes[0]
-
-
 def read_headers(paths: Sequence[str | Path]) -> tuple[list[PointHeader], dict[Path, UserError]]:
     """Read the headers of many tiles; what cannot be read comes back as its error."""
     headers, errors = [], {}
@@ -132,6 +107,7 @@ def _ground(header: PointHeader) -> tuple[float, float, float, float]:
     return x0, y0, x1, y1
 
 
-def _share_ground(one: PointHeader, other: PointHeader) -> bool:
+def share_ground(one: PointHeader, other: PointHeader) -> bool:
+    """Say whether the boxes of two tiles overlap by more than :data:`TOLERANCE` along x and along y."""
     a, b = _ground(one), _ground(other)
     return min(a[2], b[2]) - max(a[0], b[0]) > TOLERANCE and min(a[3], b[3]) - max(a[1], b[1]) > TOLERANCE

@@ -117,6 +117,9 @@ def write_points(path: str | Path, xyz: np.ndarray, fields: Mapping[str, np.ndar
         if name not in standard:
             kind, text = (extra or {}).get(name, (np.asarray(value).dtype, ''))
             header.add_extra_dim(laspy.ExtraBytesParams(name, np.dtype(kind), text))
+    for record in header.vlrs.get('ExtraBytesVlr'):
+        for dimension in record.extra_bytes_structs:
+            dimension.options = 0  # laspy would tell the first point's value as the range of all
     if crs is not None:
         _add_crs(header, crs)
     values = _checked(path, xyz, fields, header)

@@ -36,6 +36,6 @@ def lod3_labels(objects: np.ndarray, parts: np.ndarray, height: np.ndarray) -> n
         height: (N,) metres above the terrain.
     """
     label = np.where(parts > 0, _OF_PART[parts], _OF_OBJECT[objects])
-    plants = np.where(height < LOW, _LOW, _HIGH)
+    plants = np.where(height < LOW, np.uint8(_LOW), np.uint8(_HIGH))
     label = np.where(label == _LEAVES, plants, label)
-    return np.where(label == _PLANTS, np.where(height < BARE, _GROUND, plants), label).astype(np.uint8)
+    return np.where(label == _PLANTS, np.where(height < BARE, np.uint8(_GROUND), plants), label)

@@ -51,8 +51,10 @@ def make_town(folder: str | Path, seed: int, extent: float, tile: float | None =
         density: pulses per square metre.  point_format: 3, 6, 7 or 8.  colour: fill R, G, B and NIR.
 
     Raises:
-        UserError: a value out of range.
+        UserError: a value out of range, or a file in the folder's place.
     """
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise UserError(f'{folder}: expected a folder for the tiles, found a file')
     if not MIN_EXTENT <= extent <= MAX_EXTENT or extent % _STEP:
         raise UserError(f'--extent: expected whole tens of metres, {MIN_EXTENT:g} to {MAX_EXTENT:g}, found {extent:g}')
     tile = min(extent, 1000.0) if tile is None else tile

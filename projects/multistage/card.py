@@ -29,7 +29,7 @@ def model_card(lineage: Mapping[str, Any], config: Mapping[str, Any], dataset_me
         ('Training', _training(lineage, published)),
         ('Scores', _scores(published, scores)),
         ('Intended use and limits', _limits(lineage, config, dataset_meta, scores)),
-        ('How to load it', _loading(config)),
+        ('How to load it', _loading(config, scores)),
     ]
     return '\n\n'.join(f'{"##" if index else "#"} {title}\n\n' + '\n\n'.join(paragraphs)
                        for index, (title, paragraphs) in enumerate(sections)) + '\n'
@@ -114,7 +114,8 @@ def _scores(published: Mapping, scores: Mapping[str, Mapping]) -> list[str]:
     for split, found in scores.items():
         headline = ', '.join(f'{name} {percent(value)}' for name in HEADLINES
                              if (value := (found.get('scores') or {}).get(name)) is not None)
-        text.append(f'**{SPLITS[split].capitalize()}**, {found.get("samples")} images: {headline}.')
+        text.append(f'**{SPLITS[split].capitalize()}**, {found.get("samples")} '
+                    f'{_nouns(scores)[0]}: {headline}.')
         rows = found.get('per_class') or []
         if rows:
             text.append(_table(list(rows[0]), [
@@ -127,7 +128,8 @@ def _scores(published: Mapping, scores: Mapping[str, Mapping]) -> list[str]:
 
 def _limits(lineage: Mapping, config: Mapping, meta: Mapping, scores: Mapping[str, Mapping]) -> list[str]:
     names = ', '.join(_name(data) for data in lineage.get('data') or ()) or 'data that were not recorded'
-    facts = [f'It labels every pixel with one of the {len(meta["classes"])} classes above, and knows no others.',
+    counted = _nouns(scores)[1]
+    facts = [f'It labels every {counted[:-1]} with one of the {len(meta["classes"])} classes above, and knows no others.',
              f'It was trained on {names}; these records hold no score on other data.']
     reader = next(iter(config.get('test_pipeline') or ()), {})
     if reader.get('bands'):
@@ -139,7 +141,7 @@ def _limits(lineage: Mapping, config: Mapping, meta: Mapping, scores: Mapping[st
     for split, found in scores.items():
         rows = found.get('per_class') or []
         if absent := [row['class'] for row in rows if row.get('truth_pixels') == 0]:
-            facts.append(f'The {SPLITS[split]} holds no pixel of: {", ".join(absent)}.')
+            facts.append(f'The {SPLITS[split]} holds no {counted[:-1]} of: {", ".join(absent)}.')
         seen = [row for row in rows if row.get('truth_pixels') and row.get('IoU') is not None]
         if seen:
             worst = min(seen, key=lambda row: row['IoU'])
@@ -152,13 +154,21 @@ def _limits(lineage: Mapping, config: Mapping, meta: Mapping, scores: Mapping[st
     return ['\n'.join(f'- {fact}' for fact in facts)]
 
 
-def _loading(config: Mapping) -> list[str]:
+def _nouns(scores: Mapping[str, Mapping]) -> tuple[str, str]:
+    """Return what samples are and what is labelled in them, as the scores say."""
+    said = next((found['nouns'] for found in scores.values() if found.get('nouns')), ('images', 'pixels'))
+    return said[0], said[1]
+
+
+def _loading(config: Mapping, scores: Mapping[str, Mapping]) -> list[str]:
+    predicting = ('' if _nouns(scores)[0] != 'images' else
+                  'python TERRACE/tools/predict.py config.py model.safetensors IMAGE --out OUT/predictions\n')
     data = ' --cfg-options data_root=DATA' if 'data_root' in config else ''
     return ['In this folder, with `TERRACE` the checkout, `DATA` a prepared data set and `OUT` a folder of yours:',
             '```bash\n'
             'sha256sum -c SHA256SUMS\n'
             f'python TERRACE/tools/test.py config.py model.safetensors --work-dir OUT/scores{data}\n'
-            'python TERRACE/tools/predict.py config.py model.safetensors IMAGE --out OUT/predictions\n'
+            f'{predicting}'
             'python TERRACE/tools/lineage.py .\n```',
             '```python\n'
             'from projects.engine.inference import load_model\n\n'

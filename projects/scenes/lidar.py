@@ -14,7 +14,7 @@ import numpy as np
 from projects.engine.errors import UserError
 from projects.scenes.files import draw
 from projects.scenes.lidar_flight import MAX_ANGLE, Flight, Pulses
-from projects.scenes.lidar_ground import WATER_DEPTH, Ground, Patch, terrain_drop
+from projects.scenes.lidar_ground import Ground, Patch, terrain_drop
 from projects.scenes.lidar_plants import Plants
 from projects.scenes.lidar_random import keys_of, normal, uniform
 from projects.scenes.lidar_returns import APART, Echoes, returns_of
@@ -22,6 +22,7 @@ from projects.scenes.lidar_surfaces import Faces, first_faces, make_faces
 from projects.scenes.objects import OBJECTS, PARTS
 from projects.scenes.render import Renderer
 from projects.scenes.scene import Scene
+from projects.scenes.terrain import WATER_DEPTH
 
 MIN_DENSITY, MAX_DENSITY = 0.1, 200.0
 QUANTUM = 0.01  # metres of a LAS file: a point belongs to the tile that its rounded coordinates lie in

@@ -38,12 +38,12 @@ def tile_name(west: float, north: float, size: float, suffix: str = '.laz') -> s
 def asprs_codes(points: LidarPoints) -> np.ndarray:
     """ASPRS codes (N,) uint8 as IGN gives them: 2, 3 to 5 plants by height, 6, 9, 1 for the rest, 65 for echoes."""
     objects, height = points.object, points.height
-    plants = np.where(height < 0.5, 3, np.where(height < 1.5, 4, 5))
-    code = np.where(height < 0.2, 2, plants)
+    plants = np.digitize(height, (0.5, 1.5)).astype(np.uint8) + np.uint8(3)
+    code = np.where(height < 0.2, np.uint8(2), plants)
     for names, value in ((('tree', 'hedge'), plants), (('water',), 9), (('building',), 6), (('car',), 1),
                          (('unknown',), 65)):
         code = np.where(np.isin(objects, [OBJECTS[name] for name in names]), value, code)
-    return code.astype(np.uint8)
+    return code
 
 
 def check_tiles(tile: float, point_format: int, suffix: str) -> None:
@@ -63,13 +63,27 @@ def check_tiles(tile: float, point_format: int, suffix: str) -> None:
 def write_lidar(path: str | Path, points: LidarPoints, origin: tuple[float, float], point_format: int = 8,
                 extra: Mapping[str, tuple[np.ndarray, str]] | None = None) -> None:
     """Write points as LAS or LAZ; ``origin`` is added to x and y, ``extra`` maps names to values and descriptions."""
+    xyz, values, described = las_dimensions(points, origin, point_format, extra)
+    write_points(path, xyz, values, point_format=point_format, scales=(QUANTUM,) * 3, extra=described)
+
+
+def las_dimensions(points: LidarPoints, origin: tuple[float, float], point_format: int = 8,
+                   extra: Mapping[str, tuple[np.ndarray, str]] | None = None
+                   ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, tuple[np.dtype, str]]]:
+    """What :func:`write_lidar` writes: coordinates (N, 3), dimensions by name, types and descriptions of the new ones.
+
+    With it in hand a tile's points can be let go of: a file holds half of what a scan knows.
+    """
     # Rounded here, by the rule that decided which tile a point belongs to
-    xyz = np.rint(points.xyz / QUANTUM) * QUANTUM + [*origin, 0.0]
-    old = point_format < 6
-    number, total = points.return_number, points.number_of_returns
+    xyz = points.xyz / QUANTUM
+    np.rint(xyz, out=xyz)
+    xyz *= QUANTUM
+    xyz += [*origin, 0.0]
+    old, code = point_format < 6, asprs_codes(points)
     values: dict[str, np.ndarray] = {
-        'intensity': points.intensity, 'return_number': number, 'number_of_returns': total,
-        'classification': np.where(asprs_codes(points) > 31, 7, asprs_codes(points)) if old else asprs_codes(points),
+        'intensity': points.intensity, 'return_number': points.return_number,
+        'number_of_returns': points.number_of_returns,
+        'classification': np.where(code > 31, np.uint8(7), code) if old else code,
         'point_source_id': (points.strip - points.strip.min(initial=0) + 1).astype(np.uint16),
         'gps_time': points.gps_time}
     if old:
@@ -86,7 +100,7 @@ def write_lidar(path: str | Path, points: LidarPoints, origin: tuple[float, floa
                                 **(extra or {})}.items():
         values[name] = value
         described[name] = (value.dtype, text)
-    write_points(path, xyz, values, point_format=point_format, scales=(QUANTUM,) * 3, extra=described)
+    return xyz, values, described
 
 
 def write_lidar_tiles(folder: str | Path, scanner: Scanner, bounds: tuple[float, float, float, float], tile: float,
@@ -115,10 +129,12 @@ def write_lidar_tiles(folder: str | Path, scanner: Scanner, bounds: tuple[float,
             continue
         total += len(points)
         more = dict(extra(points)) if extra else {}
-        path = Path(folder) / tile_name(east + x, north + y, tile, suffix)
-        write_lidar(path, points, scanner.scene.origin, point_format, more)
-        del points
-        paths.append(path)
         for name, (value, _) in more.items():
             counts[name] = counts.get(name, np.zeros(256, np.int64)) + np.bincount(value, minlength=256)
+        path = Path(folder) / tile_name(east + x, north + y, tile, suffix)
+        xyz, values, described = las_dimensions(points, scanner.scene.origin, point_format, more)
+        del points, more
+        write_points(path, xyz, values, point_format=point_format, scales=(QUANTUM,) * 3, extra=described)
+        del xyz, values
+        paths.append(path)
     return Town(tuple(paths), total, time.monotonic() - start, counts)

@@ -7,7 +7,7 @@ import numpy as np
 import shapely
 
 from projects.scenes.lidar_flight import Flight, Pulses
-from projects.scenes.looks import KINDS, LOOKS, Fields, area_tone
+from projects.scenes.looks import KINDS, LOOKS, NOISES, Fields, area_tone
 from projects.scenes.noise import noise_grid
 from projects.scenes.objects import OBJECTS
 from projects.scenes.raster import Window, fill, rings
@@ -16,9 +16,6 @@ from projects.scenes.scene import Scene
 _TERRAIN = 1.0  # metres between posts; the terrain's finest waves are 22 m
 _AREA = 0.25
 _NOISE = 0.5
-WATER_DEPTH = 0.7  # metres that water lies below the terrain, as in the view from above
-_SALTS = {'grain': (0.6, 1), 'fine': (1.3, 2), 'leaf': (1.9, 6), 'mid': (4.0, 3), 'large': (16.0, 4),
-          'huge': (70.0, 5)}  # those of render.py: both see the same leaves
 _LOW_PLANTS = 0.15  # metres: shorter plants are the ground
 
 
@@ -78,7 +75,7 @@ class Patch:
         """Noise in [-0.5, 0.5] (float32), the renderer's at half a metre."""
         w = self._noise_window
         if name not in self._noise:
-            scale, salt = _SALTS[name]
+            scale, salt = NOISES[name]
             self._noise[name] = noise_grid(w.x, w.y, scale, self._ground.scene.seed * 1000 + salt) - np.float32(0.5)
         return self._noise[name][self._cells(w, x, y)]
 

@@ -14,7 +14,7 @@ from projects.scenes.lidar_pairs import PulseGrid
 from projects.scenes.lidar_random import exponential, keys_of, uniform
 from projects.scenes.objects import OBJECTS
 from projects.scenes.scene import Scene
-from projects.scenes.vegetation import CONIFER, CROWN_BASE, CROWN_POWER, LUMP
+from projects.scenes.vegetation import CONIFER, CROWN_BASE, crown_lumps, crown_share, crown_surface
 
 _LEAVES = 4  # that one crown offers a pulse
 _ENTRY = 0.28  # mean way from a crown's surface to the first leaf, metres
@@ -92,8 +92,8 @@ class Plants:
             os, oc = ds + drop * ts, dc + drop * tc
             dx, dy = flight.to_scene(os, oc)
             x, y = dx + trees.x[near][item], dy + trees.y[near][item]
-            lumps = 0.5 + 0.62 * patch.noise('leaf', x, y) + 0.38 * patch.noise('grain', x, y)
-            surface = crown_surfaces(dx, dy, lumps, height, radius, kind)
+            lumps = crown_lumps(patch.noise('leaf', x, y), patch.noise('grain', x, y))
+            surface, _ = crown_surface(dx, dy, lumps, height, radius, kind)
             drop = np.clip(flight.base - (z0 + surface), low, high)
         # A tree's own leaves, whatever it is called where
         key = keys_of(pulses.key[pulse], self.trees.seed[near][item])
@@ -101,7 +101,7 @@ class Plants:
         found = []
         for k in range(_LEAVES):
             drop = drop + (_ENTRY * exponential(key, 21) if k == 0 else _SPACE + _WAY * exponential(key, 21 + k))
-            q2 = ((ds + drop * ts)**2 + (dc + drop * tc)**2) / radius**2 * (0.72 + 0.56 * lumps)
+            q2 = crown_share(ds + drop * ts, dc + drop * tc, lumps, radius)
             hit = alive & (q2 < 1) & (drop < high)
             found.append((pulse[hit], drop[hit], trees.object[near][item[hit]], kind[hit]))
         pulse, drop, objects, kind = (np.concatenate(column) for column in zip(*found))
@@ -154,20 +154,6 @@ class Plants:
             found.append((pulse[hit], drop[hit]))
         pulse, drop = (np.concatenate(column) for column in zip(*found))
         return Leaves(pulse, drop, np.full(len(pulse), OBJECTS['hedge'], np.uint8), np.full(len(pulse), 0.48))
-
-
-def crown_surfaces(dx: np.ndarray, dy: np.ndarray, lumps: np.ndarray, height: np.ndarray, radius: np.ndarray,
-                   kind: np.ndarray) -> np.ndarray:
-    """Height of the crown's upper surface above the foot: vegetation.crown_surface, each point with a tree of its own.
-
-    All arguments have one length; all but ``kind`` are metres, ``lumps`` in [0, 1].
-    """
-    q2 = (dx * dx + dy * dy) / radius**2 * (0.72 + 0.56 * lumps)
-    root = np.sqrt(q2)
-    power = np.array(CROWN_POWER)[kind]
-    profile = np.where(power < 2, root, q2) * np.where(power % 1 > 0, np.sqrt(root), 1.0)
-    depth = height * (1 - CROWN_BASE[kind]) * 0.85
-    return height - depth * profile + np.minimum(LUMP[kind], 0.25 * height) * (lumps - 0.5) * 2
 
 
 def _nothing() -> Leaves:

@@ -86,6 +86,11 @@ _TREES: dict[str, dict[int, tuple[tuple[float, float, float, float], ...]]] = {
 }
 
 
+# Noise that textures, crops and crowns share, from above and under the laser: size in metres and salt
+NOISES: dict[str, tuple[float, int]] = {'grain': (0.6, 1), 'fine': (1.3, 2), 'leaf': (1.9, 6), 'mid': (4.0, 3),
+                                        'large': (16.0, 4), 'huge': (70.0, 5)}
+
+
 @dataclass(frozen=True, eq=False)
 class Fields:
     """Noise in [-0.5, 0.5] at the pixels of one kind (1-D arrays), and their position along and across the rows."""

@@ -11,13 +11,14 @@ import numpy as np
 import shapely
 
 from projects.engine.errors import UserError
-from projects.scenes.looks import KINDS, LOOKS, LUSH, SEASONS, SOIL, STRAW, Fields, area_tone, tree_tone
+from projects.scenes.looks import KINDS, LOOKS, LUSH, NOISES, SEASONS, SOIL, STRAW, Fields, area_tone, tree_tone
 from projects.scenes.noise import hash01, noise_grid
 from projects.scenes.objects import OBJECTS
 from projects.scenes.raster import Window, edges_of, fill, rings
 from projects.scenes.scene import Scene
 from projects.scenes.solids import Solid
-from projects.scenes.vegetation import SHRUB, crown_surface
+from projects.scenes.terrain import WATER_DEPTH
+from projects.scenes.vegetation import SHRUB, crown_lumps, crown_surface
 
 MIN_RESOLUTION, MAX_RESOLUTION = 0.05, 5.0  # metres per pixel
 
@@ -29,10 +30,6 @@ _SKY = np.array([0.155, 0.185, 0.24, 0.12], np.float32)
 # Distances at which the horizon is looked at, metres
 _SKY_REACH = (1.6, 4.5)
 _HAZE = np.array([150.0, 160.0, 176.0, 130.0], np.float32)
-
-# Noise that textures share: size in metres and salt
-_NOISES: dict[str, tuple[float, int]] = {'grain': (0.6, 1), 'fine': (1.3, 2), 'leaf': (1.9, 6), 'mid': (4.0, 3),
-                                         'large': (16.0, 4), 'huge': (70.0, 5)}
 
 _PART_TONES: dict[str, tuple[float, float, float, float]] = {
     'chimney': (158, 116, 98, 142), 'skylight': (74, 84, 98, 62), 'cornice': (192, 188, 180, 182),
@@ -194,7 +191,7 @@ class Renderer:
         window = core.grown(margin)
         layers = _Buffers(window)
         x, y = window.x, window.y
-        self._noise = {name: self._noise_field(x, y, scale, salt) for name, (scale, salt) in _NOISES.items()}
+        self._noise = {name: self._noise_field(x, y, scale, salt) for name, (scale, salt) in NOISES.items()}
         self._draw_ground(layers, window, x, y)
         self._draw_hedges(layers, window)
         self._slopes(layers)
@@ -261,7 +258,7 @@ class Renderer:
                     flat[band, pixels] = self._colour[a, band] * light
             z[pixels] += self._plants[a] * np.asarray(look.plants, np.float32)
         water = layers.ids == OBJECTS['water']
-        layers.z[water] -= np.float32(0.7)
+        layers.z[water] -= np.float32(WATER_DEPTH)
 
     def _draw_hedges(self, layers: _Buffers, window: Window) -> None:
         for k in self._near(self._hedge_bounds, window):
@@ -293,7 +290,7 @@ class Renderer:
         reach = trees.radius * 1.25
         near = np.flatnonzero((trees.x + reach > left) & (trees.x - reach < right) & (trees.y + reach > bottom)
                               & (trees.y - reach < top))
-        lumps_all = (np.float32(0.5) + np.float32(0.62) * self._noise['leaf'] + np.float32(0.38) * self._noise['grain'])
+        lumps_all = crown_lumps(self._noise['leaf'], self._noise['grain'])
         step = np.float32(0.5 / r)
         for k in near:
             reach_k = trees.radius[k] * 1.2

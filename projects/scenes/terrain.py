@@ -8,6 +8,7 @@ from projects.scenes.noise import noise_at, noise_grid
 
 # (size of a hill in metres, its height in metres): gentle enough for a village, steep enough to shade
 _OCTAVES = ((620.0, 34.0), (260.0, 9.0), (90.0, 1.6), (22.0, 0.25))
+WATER_DEPTH = 0.7  # metres that water lies below the terrain, from above and under the laser
 
 
 @dataclass(frozen=True)

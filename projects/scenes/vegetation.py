@@ -16,7 +16,7 @@ from projects.scenes.terrain import Terrain
 BROADLEAF, CONIFER, FRUIT, SHRUB, POPLAR = range(5)
 # Share of the height at which the crown begins, and how pointed it is (exponent of the radial profile)
 CROWN_BASE = np.array([0.28, 0.12, 0.30, 0.0, 0.08])
-CROWN_POWER = (2.5, 1.0, 2.0, 2.0, 1.5)
+CROWN_POWER = np.array([2.5, 1.0, 2.0, 2.0, 1.5])
 LUMP = np.array([1.5, 0.6, 0.65, 0.35, 1.0])  # metres
 
 
@@ -54,26 +54,33 @@ class Hedge:
     seed: int
 
 
-def crown_surface(dx: np.ndarray, dy: np.ndarray, lumps: np.ndarray, height: float, radius: float,
-                  kind: int) -> tuple[np.ndarray, np.ndarray]:
-    """Upper surface of a crown around its stem.
+def crown_lumps(leaf: np.ndarray, grain: np.ndarray) -> np.ndarray:
+    """Lumps of crowns in [0, 1] from the noises of these names (looks.NOISES)."""
+    return 0.5 + 0.62 * leaf + 0.38 * grain
+
+
+def crown_share(dx: np.ndarray, dy: np.ndarray, lumps: np.ndarray, radius: float | np.ndarray) -> np.ndarray:
+    """Share q of the crown's radius, as :func:`crown_surface` takes and returns it; q < 1 is inside."""
+    return (dx * dx + dy * dy) * (1 / radius**2) * (0.72 + 0.56 * lumps)
+
+
+def crown_surface(dx: np.ndarray, dy: np.ndarray, lumps: np.ndarray, height: float | np.ndarray,
+                  radius: float | np.ndarray, kind: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Upper surface of a crown around its stem: of one tree, or each place with a tree of its own.
 
     Args:
-        dx, dy: offsets from the stem, metres.  lumps: two-scale noise in [0, 1] at the same places.
+        dx, dy: offsets from the stem, metres; their type (float32 or float64) is the result's.
+        lumps: two-scale noise in [0, 1] at the same places.
     Returns:
         (height above the foot in metres, share q of the crown's radius: the crown is where q < 1).
     """
-    q2 = (dx * dx + dy * dy) * np.float32(1 / radius**2) * (np.float32(0.72) + np.float32(0.56) * lumps)
+    q2 = crown_share(dx, dy, lumps, radius)
     # Powers of q by square roots only: they are exact, so the crown is the same in every window
-    power = CROWN_POWER[kind]
-    profile = q2
-    if power < 2.0:
-        profile = np.sqrt(q2)
-    if power % 1.0:
-        profile = profile * np.sqrt(np.sqrt(q2))
-    depth = np.float32(height * (1 - CROWN_BASE[kind]) * 0.85)
-    lump = np.float32(min(LUMP[kind], 0.25 * height))
-    return np.float32(height) - depth * profile + lump * (lumps - np.float32(0.5)) * 2, q2
+    root, power = np.sqrt(q2), CROWN_POWER[kind]
+    profile = np.where(power < 2, root, q2) * np.where(power % 1 > 0, np.sqrt(root), 1)
+    depth = (height * (1 - CROWN_BASE[kind]) * 0.85).astype(q2.dtype)
+    lump = np.minimum(LUMP[kind], 0.25 * height).astype(q2.dtype)
+    return height - depth * profile + lump * (lumps - 0.5) * 2, q2
 
 
 def scatter(rng: np.random.Generator, bounds: tuple[float, float, float, float], spacing: float,

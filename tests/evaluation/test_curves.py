@@ -108,3 +108,14 @@ def test_scores_of_a_task_are_drawn_before_the_others():
     assert 'best 0.700' in [text.get_text() for text in figures['validation: S, wF'].axes[0].texts]
     several = curve_figures([(0, curves), (1, curves)], task_scores=('S', 'wF'))
     assert list(several)[:2] == ['validation S', 'validation mIoU']
+
+
+@pytest.mark.filterwarnings('error')  # a legend of thirty lines leaves no room for the axes
+def test_scores_of_many_groups_are_left_to_their_table():
+    names = ['mIoU', 'OA', *(f'{prefix}group_{k}/mIoU' for prefix in ('', 'coarse/') for k in range(14))]
+    figure = curve_figures([(0, Curves(validation={name: [(10, 0.2), (20, 0.5)] for name in names}))])[
+        'validation scores']
+    assert [line.get_label() for line in figure.axes[0].lines] == ['mIoU', 'OA']
+    assert png_bytes(figure)[:4] == b'\x89PNG'
+    alone = curve_figures([(0, Curves(validation={name: [(10, 0.2)] for name in names[2:]}))])['validation scores']
+    assert len(alone.axes[0].lines) == 10

@@ -16,6 +16,7 @@ from projects.evaluation.folder import write_evaluation
 from projects.evaluation.report import embed_picture, write_report
 from projects.evaluation.report.samples import choose
 from projects.evaluation.result import Evaluation, SampleResult
+from projects.evaluation.score_table import Score, ScoreTable, read_score_tables, write_score_table
 from projects.evaluation.workdir import read_run
 
 EVIL = '<script>alert("x")</script>'
@@ -198,3 +199,28 @@ def test_bad_input_is_named(tmp_path, work_dir, options, message):
     with pytest.raises(UserError, match=message):
         write_report(**{'work_dirs': work_dir, 'out_html': tmp_path / 'r.html', **options(tmp_path)})
     assert not (tmp_path / 'r.html').exists()
+
+
+def test_many_classes_of_points_in_their_own_words(tmp_path):
+    """A matrix of 14 classes, one of them nowhere; what is counted are points of patches."""
+    confusion = np.diag(np.arange(1, 15))
+    confusion[13, 13], confusion[1, 2] = 0, 3
+    classes = [f'class_{k}' for k in range(14)]
+    evaluation = Evaluation.from_samples(
+        [SampleResult(f'patch_{k}', confusion) for k in range(4)], classes, nouns=('patches', 'points'))
+    folder = tmp_path / 'work' / 'evaluation' / 'test'
+    write_evaluation(evaluation, folder)
+    table = ScoreTable('points', 'Points', (Score('mIoU'),), [{'group': 'all', 'images': 4, 'mIoU': 0.5}], [],
+                       'patches')
+    write_score_table(table, folder)
+    assert read_score_tables(folder)[0][0] == table
+    write_report(tmp_path / 'work', tmp_path / 'r.html')
+    text = re.sub(r'<style>.*?</style>', '', (tmp_path / 'r.html').read_text(), flags=re.DOTALL)
+    assert not re.search(r'\b(images|pixels|px)\b', text)
+    assert text.count('Mean IoU') == 1 and 'Points: mIoU' not in text  # the same number once
+    assert 'on 4 test patches' in text and 'Worst and best patches' in text
+    assert f'4 patches · {4 * int(confusion.sum()):,} labelled points' in text and '12 points, 60.0 %' in text
+    matrix = re.search(r'<table class="matrix confusion many">.*?</table>', text, re.DOTALL)[0]
+    assert 'class_12' in matrix and 'class_13' not in matrix and matrix.count('<td') == 13 * 13
+    assert 'title="class_1 taken for class_2: 12 points">60</td>' in matrix
+    assert 'title="class_2 taken for class_1: 0 points"></td>' in matrix

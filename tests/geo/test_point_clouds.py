@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from projects.engine.errors import UserError
-from projects.geo.las_layout import read_layout
+from projects.geo.las_layout import _plane_epsg, read_layout
 from projects.geo.point_clouds import copy_with, iter_points, read_header, read_points, write_points
 
 COUNT = 1000
@@ -168,7 +168,8 @@ def test_what_is_no_point_cloud(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'absent\.laz: no such file'):
         read_header(tmp_path / 'absent.laz')
     (tmp_path / 'page.laz').write_text('<html>not found</html>' * 50)
-    with pytest.raises(UserError, match=r"page\.laz: expected a LAS or LAZ file, found one that begins with b'<htm'"):
+    with pytest.raises(UserError, match=r"page\.laz: expected a LAS or LAZ file, found a \.laz file that begins with "
+                                        r"b'<htm'"):
         read_points(tmp_path / 'page.laz')
     path = tmp_path / 'new.las'
     write_points(path, cloud())
@@ -187,6 +188,22 @@ def test_zero_points(tmp_path: Path, suffix: str) -> None:
         read_header(path)
     with pytest.raises(UserError, match='expected points, found none'):
         write_points(path, np.zeros((0, 3)))
+
+
+def test_a_cloud_is_written_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {'part': np.arange(COUNT) % 200, 'return_number': np.arange(COUNT) % 3 + 1, 'gps_time': np.arange(COUNT)}
+    write_points(tmp_path / 'whole.laz', cloud(), fields)
+    monkeypatch.setattr('projects.geo.point_writing.CHUNK', 300)
+    write_points(tmp_path / 'chunks.laz', cloud(), fields)
+    assert (tmp_path / 'chunks.laz').read_bytes() == (tmp_path / 'whole.laz').read_bytes()
+
+
+def test_the_first_value_is_not_told_as_the_range_of_all(tmp_path: Path) -> None:
+    """laspy grows the range of an extra dimension by the first point of every chunk."""
+    write_points(tmp_path / 'tile.las', cloud(), {'part': np.arange(COUNT) % 200})
+    with laspy.open(tmp_path / 'tile.las') as reader:
+        (part,) = reader.header.vlrs.get('ExtraBytesVlr')[0].extra_bytes_structs
+    assert (part.min, part.max) == (None, None)
 
 
 def test_flipped_bytes_give_an_error_or_points_but_no_crash(tmp_path: Path) -> None:
@@ -231,6 +248,22 @@ def test_coordinate_system_is_named(tmp_path: Path) -> None:
             assert record.record_id == kind
             assert record.record_data_bytes().startswith(start)
             assert reader.header.global_encoding.wkt == (point_format == 8)
+
+
+@pytest.mark.parametrize(('point_format', 'crs'), [(8, 'EPSG:2154'), (3, 'EPSG:2154'), (6, 'EPSG:2972'), (1, None)])
+def test_the_header_says_the_coordinate_system(tmp_path: Path, point_format: int, crs: str | None) -> None:
+    write_points(tmp_path / 'tile.laz', cloud(3), point_format=point_format, crs=crs)
+    assert read_header(tmp_path / 'tile.laz').crs == crs
+
+
+@pytest.mark.parametrize(('text', 'number'), [
+    ('COMPD_CS["a",PROJCS["b",GEOGCS["c",AUTHORITY["EPSG","4171"]],AUTHORITY["EPSG","2154"]],VERT_CS["d",'
+     'AUTHORITY["EPSG","5720"]],AUTHORITY["EPSG","9999"]]', '2154'),
+    ('PROJCRS["b [1]",BASEGEOGCRS["c",ID["EPSG",4171]],CS[Cartesian,2],ID["EPSG",2154]]', '2154'),
+    ('PROJCS["own",GEOGCS["c",AUTHORITY["EPSG","4171"]]]', None), ('GEOGCS["c",AUTHORITY["EPSG","4326"]]', None)])
+def test_the_plane_system_of_a_text(text: str, number: str | None) -> None:
+    assert _plane_epsg(text) == number
+
 
 
 def write_copc(path: Path, xyz: np.ndarray, intensity: np.ndarray) -> None:

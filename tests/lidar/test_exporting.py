@@ -116,8 +116,6 @@ def test_a_merge_gets_links_in_its_order_and_nothing_is_copied_twice(store, tmp_
 def test_the_seeds_own_data_set_reads_an_export(store, tmp_path):
     """What `MultiScalePointCloudDataset.__getitem__` of the seed does with a file."""
     export_patches(store, refs_of(store, '50')[:1], tmp_path / 'out', ExportOptions())
-    import torch
-
     data = np.load(next((tmp_path / 'out').rglob('*.npz')))
     points, features = data['xyz'], data['features']
     labels = data.get('labels', np.zeros(len(points)))
@@ -125,15 +123,16 @@ def test_the_seeds_own_data_set_reads_an_export(store, tmp_path):
     points, features = np.vstack([points, points[pad]]), np.vstack([features, features[pad]])
     labels = np.concatenate([labels, labels[pad]])
     points = points @ np.eye(3).T
-    assert torch.FloatTensor(points).shape == (300, 3) and torch.FloatTensor(features).shape == (300, 21)
-    assert torch.LongTensor(labels).max() < 31
+    assert points.astype(np.float32).shape == (300, 3) and features.astype(np.float32).shape == (300, 21)
+    assert labels.astype(np.int64).max() < 31
 
 
 def test_an_export_is_replaced_only_when_asked_and_never_something_else(store, tmp_path):
     refs = refs_of(store, '100')
     export_patches(store, refs, tmp_path / 'out', ExportOptions())
-    with pytest.raises(UserError, match='--overwrite replaces it'):
-        export_patches(store, refs, tmp_path / 'out', ExportOptions())
+    for some, options in ((refs[:1], ExportOptions()), (refs, ExportOptions(labels='lod2'))):
+        with pytest.raises(UserError, match='another export, of 8 files; --overwrite replaces it'):
+            export_patches(store, some, tmp_path / 'out', options)
     export_patches(store, refs[:1], tmp_path / 'out', ExportOptions(overwrite=True))
     assert len(list((tmp_path / 'out').rglob('*.npz'))) == 1  # the old patches would be read with the new ones
     (tmp_path / 'mine').mkdir()
@@ -141,7 +140,7 @@ def test_an_export_is_replaced_only_when_asked_and_never_something_else(store, t
     with pytest.raises(UserError, match='found other files'):
         export_patches(store, refs, tmp_path / 'mine', ExportOptions(overwrite=True))
     (tmp_path / 'mine/export.json').write_text(json.dumps(
-        dict(format='terrace-lidar-export-1', complete=False, files=['../out/export.json'])))
+        dict(format='terrace-lidar-export-2', complete=False, files=['../out/export.json'])))
     with pytest.raises(UserError, match='found other files'):
         export_patches(store, refs, tmp_path / 'mine', ExportOptions(overwrite=True))
     assert (tmp_path / 'out/export.json').is_file()
@@ -156,9 +155,26 @@ def test_a_killed_export_is_taken_up(store, tmp_path, monkeypatch):
     env = {**os.environ, 'TERRACE_FAIL_POINT': f'before_rename:{name}'}
     assert subprocess.run([sys.executable, '-c', code], env=env, timeout=120).returncode == -9
     assert list((tmp_path / 'out').rglob('.*.tmp-*'))
-    export_patches(store, refs, tmp_path / 'out', ExportOptions())
+    made = export_patches(store, refs, tmp_path / 'out', ExportOptions())
+    assert made.kept == 1  # what was whole when the first one was killed
     assert len(list((tmp_path / 'out').rglob('*.npz'))) == len(refs)
     assert not list((tmp_path / 'out').rglob('.*.tmp-*'))
+
+
+def test_a_second_export_writes_what_is_missing_or_of_another_tile(tmp_path):
+    store = small_store(tmp_path / 's', tiles=2, points=600, block_size=100.0, scales=('100',))
+    refs, out = store.patches('100'), tmp_path / 'out'
+    assert export_patches(store, refs, out, ExportOptions()).kept == 0
+    files = sorted(out.rglob('*.npz'))
+    before = {path: path.stat().st_mtime_ns for path in files}
+    files[0].unlink()
+    assert export_patches(store, refs, out, ExportOptions()).kept == len(refs) - 1
+    store.tiles['tile_01'].record['sha256'] = 'prepared anew'
+    assert export_patches(store, refs, out, ExportOptions()).kept == sum(ref.tile == 'tile_00' for ref in refs)
+    after = {path: path.stat().st_mtime_ns for path in sorted(out.rglob('*.npz'))}
+    assert list(after) == files
+    assert {path for path in files[1:] if after[path] == before[path]} == {
+        path for path in files[1:] if 'tile_00' in path.name}
 
 
 def test_the_estimate_is_what_the_files_take(store, tmp_path):
@@ -187,6 +203,6 @@ def test_the_tools_merge_and_export(store, tmp_path):
         bad = run_tool('export', store.root, '--out', tmp_path / 'bad', *args)
         assert bad.returncode == 2 and told in bad.stderr and bad.stderr.count('\n') == 1
     dry = run_tool('export', store.root, '--out', tmp_path / 'dry', '--dry-run')
-    assert dry.returncode == 0 and 'MB as .npz' in dry.stdout and not (tmp_path / 'dry').exists()
+    assert dry.returncode == 0 and 'MB as npz' in dry.stdout and not (tmp_path / 'dry').exists()
     bad = run_tool('merge', store.root, '--weights', '50:0.4', '--out', tmp_path / 'n.json')
     assert bad.returncode == 2 and 'expected SCALE=SHARE' in bad.stderr

@@ -12,6 +12,7 @@ import projects.lidar.models  # noqa: F401
 from projects.engine.errors import UserError
 from projects.engine.precision import BFloat16OptimWrapper
 from projects.lidar.models import PointSegmentor
+from projects.multiscale.ensemble import EnsembleTTA
 
 ALL = (0, 1, 2, 3, 4)
 LOSSES = [dict(type='HierarchicalCrossEntropy'), dict(type='PointLovasz')]
@@ -169,6 +170,10 @@ def test_what_is_wrong_is_said(model):
         model(inputs, samples, mode='train')
     with pytest.raises(UserError, match='needs the truth'):
         model(inputs, mode='loss')
+    with pytest.raises(UserError, match='PointSegmentor: inputs: expected patches of points .* found Tensor'):
+        model(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(UserError, match='expected a network of images, found one of points'):  # views, ensembles ask
+        EnsembleTTA(model)
 
 
 def without_positions(model: PointSegmentor) -> PointSegmentor:

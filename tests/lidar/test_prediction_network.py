@@ -174,8 +174,12 @@ def test_a_gate_of_the_networks_own_scales_is_fitted_written_and_used(small: tup
     assert result.error is None
     with pytest.raises(UserError, match='scales: expected 50, those that are predicted, found 50, 100'):
         next(classify(*small, [source], tmp_path / 'out', merge='gate', gate=tmp_path / 'gate.json', device='cpu'))
-    with pytest.raises(UserError, match='expected two or more, found 50'):
-        fit_gate_file(*small, store.root, tmp_path / 'gate.json', device='cpu')
+    for options, told in ((dict(), 'expected two or more, found 50'), (dict(batch=0), '--batch: expected at least 1'),
+                          (dict(points=0), '--points: expected at least 1, found 0'),
+                          (dict(split='all'), "--split: expected one of train, val, test, found 'all'"),
+                          (dict(scales=['50', '150']), 'scales: expected some of 50, 100, each once, found 50, 150')):
+        with pytest.raises(UserError, match=told):
+            fit_gate_file(*small, store.root, tmp_path / 'gate.json', device='cpu', **options)
 
 
 def test_a_gate_is_scored_on_blocks_it_has_not_seen() -> None:

@@ -132,6 +132,13 @@ def test_faults_cost_a_line_each_and_a_rerun_does_the_missing(tmp_path: Path) ->
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
 
 
+def test_a_folder_that_cannot_be_written_is_a_line_a_tile(tmp_path: Path) -> None:
+    write_tile_file(tmp_path / 'tile.laz', points=500)
+    (tmp_path / 'out').write_text('a file')
+    result, = run({tmp_path / 'tile.laz': tmp_path / 'out/tile.laz'})
+    assert str(tmp_path / 'out') in result.error and '\n' not in result.error
+
+
 def test_a_file_in_the_way_is_replaced_only_when_asked(tmp_path: Path) -> None:
     source, target = tmp_path / 'tile.laz', tmp_path / 'out/tile.laz'
     write_tile_file(source)

@@ -73,7 +73,8 @@ def test_a_run_that_was_killed_is_taken_up_and_gives_the_same_store(tmp_path):
 
 @pytest.mark.slow
 def test_a_scheduler_that_is_killed_and_started_again(tmp_path):
-    """The run ends with one line; the same command at the new scheduler prepares only the missing tiles."""
+    """The run ends with one line, although the new scheduler has the old one's address at once: it knows nothing of
+    the tiles that were sent. The same command prepares only the missing ones."""
     for column in range(16):
         make_tile(tmp_path / f'tiles/t{column:02d}.laz', column, n=2000)
     processes = []
@@ -85,9 +86,9 @@ def test_a_scheduler_that_is_killed_and_started_again(tmp_path):
             env={**os.environ, 'OMP_NUM_THREADS': '1'}))
         return processes[-1]
 
-    def start_cluster():
+    def start_cluster(port='0'):
         (tmp_path / 's.json').unlink(missing_ok=True)
-        scheduler = start('scheduler', '--port', '0')
+        scheduler = start('scheduler', '--port', port)
         until = time.monotonic() + 60
         while not (tmp_path / 's.json').is_file() and time.monotonic() < until:
             time.sleep(0.1)
@@ -108,6 +109,8 @@ def test_a_scheduler_that_is_killed_and_started_again(tmp_path):
         while done() < 3 and time.monotonic() < until:
             time.sleep(0.02)
         scheduler.kill()
+        scheduler.wait(20)
+        assert start_cluster(address.rpartition(':')[2])[1] == address
         _, problems = run.communicate(timeout=120)
         assert run.returncode == 2, problems
         last = problems.strip().splitlines()[-1]
@@ -116,7 +119,6 @@ def test_a_scheduler_that_is_killed_and_started_again(tmp_path):
         processes[1].wait(60)  # the worker goes with its scheduler, and finishes the tile that it has
         left = 16 - done()
         assert 0 < left < 14
-        _, address = start_cluster()
         again = run_prepare(tmp_path / 'tiles', '--out', tmp_path / 'store', '--scheduler', address)
         assert again.returncode == 0 and counts(again) == (left, 16 - left, 0), again.stderr
     finally:

@@ -1,4 +1,9 @@
-"""Done-when 3: façades stay, stray points go."""
+"""Done-when 3: façades stay, stray points go.
+
+A stray point is one that has nothing within the radius of the ROR filter (0.5 m): neither the cloud nor another stray
+point. One that lies closer to a façade than that is not told from it, and hardly any is found: façades of these tiles
+have their points 0.2 to 0.5 m apart, with reliefs of that size, and a filter that took such points would take façades.
+"""
 
 import laspy
 import numpy as np
@@ -22,22 +27,26 @@ def removed(flags):
 
 
 def stray(rng, xyz, facade, anywhere, close):
-    """Return stray points: anywhere in the box and above, and within 1 m of façade points; 1 m from one another."""
+    """Return points anywhere in the box and above, and within 1 m of façade points, 1 m from one another.
+
+    The first array holds the stray ones, the second those that lie within LONELY of the cloud.
+    """
     low, high = xyz.min(0) - [0, 0, 5], xyz.max(0) + [0, 0, 20]
     away = rng.normal(size=(close, 3))
     away *= rng.uniform(0, 1, (close, 1)) / np.linalg.norm(away, axis=1, keepdims=True)
     points = np.concatenate([rng.uniform(low, high, (anywhere, 3)), xyz[rng.choice(facade, close)] + away])
-    points = points[cKDTree(xyz).query(points)[0] >= LONELY]
     kept = []
-    for row, point in enumerate(points):
-        if not kept or np.linalg.norm(points[kept] - point, axis=1).min() > 1:
+    alone = cKDTree(xyz).query(points)[0] >= LONELY
+    for row in np.argsort(~alone, kind='stable'):
+        if not kept or np.linalg.norm(points[kept] - points[row], axis=1).min() > 1:
             kept.append(row)
-    return points[kept]
+    kept = np.array(kept)
+    return points[kept[alone[kept]]], points[kept[~alone[kept]]]
 
 
 def test_dense_tiles_keep_their_facades_and_lose_stray_points(shared_data):
     rng = np.random.default_rng(0)
-    facades, gone, strays, caught, near, near_caught, naive = 0, 0, 0, 0, 0, 0, 0
+    facades, gone, strays, caught, near, near_caught, naive, hidden, hidden_caught = [0] * 9
     for path in sorted((shared_data / 'lidar/dense_150x100').glob('*.laz')):
         tile = laspy.read(path)
         xyz = np.column_stack([tile.x, tile.y, tile.z])
@@ -46,8 +55,10 @@ def test_dense_tiles_keep_their_facades_and_lose_stray_points(shared_data):
         facades += facade.sum()
         gone += removed(found.outlier[facade]).sum()
         naive += ((found.outlier[facade] & (SOR | ROR)) > 0).sum()
-        points = stray(rng, xyz, np.flatnonzero(facade), 100, 400)
-        is_caught = removed(flags_of(np.concatenate([xyz, points]))[len(xyz):])
+        points, close = stray(rng, xyz, np.flatnonzero(facade), 100, 400)
+        is_caught = removed(flags_of(np.concatenate([xyz, points, close]))[len(xyz):])
+        hidden, hidden_caught = hidden + len(close), hidden_caught + is_caught[len(points):].sum()
+        is_caught = is_caught[:len(points)]
         is_near = cKDTree(xyz[facade]).query(points)[0] <= 1
         strays, caught = strays + len(points), caught + is_caught.sum()
         near, near_caught = near + is_near.sum(), near_caught + is_caught[is_near].sum()
@@ -57,6 +68,8 @@ def test_dense_tiles_keep_their_facades_and_lose_stray_points(shared_data):
     assert gone < 0.05 * facades
     assert caught >= 0.9 * strays
     assert near_caught >= 0.9 * near
+    assert hidden > 200
+    assert hidden_caught < 0.2 * hidden  # what the recall above does not count; see this module's first lines
     assert naive > 0.4 * facades  # what the filters would take without the exemption
 
 

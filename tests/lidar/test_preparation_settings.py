@@ -6,7 +6,8 @@ import pytest
 
 from projects.engine.errors import UserError
 from projects.lidar.classes import BUILDING, IGNORE, LOD3
-from projects.lidar.preparation.seed_yaml import OUTCOMES, export_arguments, read_seed_yaml
+from projects.lidar.exporting import ExportOptions
+from projects.lidar.preparation.seed_yaml import OUTCOMES, export_options, read_seed_yaml
 from projects.lidar.preparation.settings import Scale, read_mapping, read_scales
 
 # The keys and values of the seed's first file.
@@ -149,7 +150,7 @@ def test_other_values_do_what_they_say(tmp_path):
     scale = seed.settings.scales['50']
     assert (scale.sor, scale.ror, scale.buffer) == (None, None, 0.0)
     assert (seed.settings.voxel, seed.settings.use_rgb, seed.settings.save_stats) == (0.25, False, False)
-    assert export_arguments(seed.settings) == ['--format', 'npz,laz', '--compression', 'zip']
+    assert export_options(seed.settings) == ExportOptions(('npz', 'laz'), compression=True, overwrite=True)
     assert (seed.settings.export['compression'], seed.cache, seed.settings.sampling) == ('gzip', False, 'random')
     assert seed.notes == seed.warnings == ()
 

@@ -7,6 +7,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import zipfile
 from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
@@ -53,7 +54,8 @@ def by_source(tile, name):
 def test_what_is_in_a_store(call, tmp_path):
     points = small_tiles(tmp_path / 'in', tiles=1)
     status, out, errors = call.prepare(tmp_path / 'in')
-    assert (status, errors) == (0, 'warning: tile_0.laz: no colours, no infrared: masked\n')
+    assert (status, errors) == (0, 'warning: blocks of 30 m: patches of 40 m are cut inside blocks and become as small '
+                                'as these\nwarning: tile_0.laz: no colours, no infrared: masked\n')
     assert '1 tiles prepared, 0 failed' in out
     assert 'points/s' in out
     store = open_store(tmp_path / 'store')
@@ -282,15 +284,36 @@ def test_the_seed_yaml_through_the_tool(call, tmp_path):
             f'  save_metadata: false\ninput_dir: {tmp_path / "in"}\noutput_dir: {tmp_path / "seed"}\n')
     (tmp_path / 'seed.yaml').write_text(text)
     status, out, errors = call('prepare.py', '--seed-yaml', tmp_path / 'seed.yaml', '--block-size', '30')
-    assert status == 0
+    assert status == 0, errors
     assert 'nothing is downloaded' in errors
-    assert f'tools/lidar/export.py {tmp_path / "seed"} --out DIR --format npz,laz' in out
     store = open_store(tmp_path / 'seed')
+    count = len(store.patches('20'))
+    assert f'{count} patches as npz and laz, 0 of them were there' in out
+    files = sorted((tmp_path / 'seed/patches_20m').iterdir())
+    assert [path.name for path in files] == [f'tile_0_{number:04d}.{suffix}' for number in range(count)
+                                             for suffix in ('laz', 'npz')]
+    patch = store.read(store.patches('20')[3], 128)
+    with np.load(files[7]) as data:
+        np.testing.assert_array_equal(data['xyz'], patch.xyz)
+        np.testing.assert_array_equal(data['labels'], patch.label)
+    told = call('prepare.py', '--seed-yaml', tmp_path / 'seed.yaml', '--block-size', '30', '--dry-run')[1]
+    assert f'{count} patches as files' in told.splitlines()[-1]
+    assert float(told.split()[-2]) * 1e6 == pytest.approx(sum(path.stat().st_size for path in files), rel=0.25)
+    again = call('prepare.py', '--seed-yaml', tmp_path / 'seed.yaml', '--block-size', '30')[1]
+    assert '0 tiles prepared, 1 were done' in again
+    assert f'{count} of them were there' in again
     tile = store.tiles['tile_0']
     assert 'statistics' not in store.manifest
     assert 'metadata' not in tile.record
     xyz = tile.positions(tile.patch_rows('20', 0))
     assert len(np.unique(np.floor(xyz / 2.0), axis=0)) == len(xyz)
+    text = text.replace('  save_stats', '  compression: gzip\n  save_stats') + 'features: {normalize_xyz: false}\n'
+    (tmp_path / 'seed.yaml').write_text(text.replace('npz,laz', 'npz'))
+    assert call('prepare.py', '--seed-yaml', tmp_path / 'seed.yaml', '--block-size', '30')[0] == 0
+    assert len(list((tmp_path / 'seed/patches_20m').iterdir())) == count  # the .laz files are not asked for any more
+    with np.load(files[7]) as data:
+        np.testing.assert_array_equal(data['xyz'], tile.positions(patch.rows))
+        assert {entry.compress_type for entry in data.zip.infolist()} == {zipfile.ZIP_DEFLATED}
     status, _, errors = call('prepare.py', tmp_path / 'in', '--seed-yaml', tmp_path / 'seed.yaml', '--config',
                              tmp_path / 'scales.py')
     assert (status, 'expected one of them, found both' in errors) == (2, True)
@@ -303,10 +326,15 @@ def test_mistakes_of_the_command_line(call, tmp_path):
                             (((tmp_path / 'in', tmp_path / 'again'),), 'expected one tile of the name tile_0'),
                             ((tmp_path / 'in', '--scales', '50'), 'expected some of 20, 40'),
                             ((tmp_path / 'in', '--workers', 2, '--scheduler', 'tcp://x:1'), 'at most one'),
+                            ((tmp_path / 'in', '--map', '8=ground', '8=water'), 'expected one class, found'),
+                            ((tmp_path / 'in', '--scheduler', 'localhost'), 'expected an address tcp://'),
+                            ((tmp_path / 'in', '--slurm', 'queue'), "--slurm: expected KEY=VALUE, found 'queue'"),
+                            ((tmp_path / 'in', '--slurm', 'jobs=two'), 'jobs: expected a whole number from 1'),
                             ((tmp_path / 'in', '--workers', 0), '--workers')):
         status, _, errors = call.prepare(*arguments)
         assert (status, told in errors) == (2, True), errors
-        assert len(errors.splitlines()) == 1
+        assert [line.startswith('error: ') for line in errors.splitlines()
+                if not line.startswith('warning: blocks of 30 m')] == [True]
     (tmp_path / 'empty').mkdir()
     assert 'expected .laz or .las files' in call.prepare(tmp_path / 'empty')[2]
 

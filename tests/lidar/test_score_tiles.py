@@ -1,6 +1,7 @@
 """Classified tiles against what they hold, through the tool."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -97,6 +98,7 @@ def test_the_tool_prints_and_writes_tables(tmp_path, repository):
         cwd=tmp_path, text=True, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert 'roof_gable' in done.stdout and 'small buildings' in done.stdout
+    assert 'pixels' not in done.stdout and re.search(r'^group +tiles +mIoU', done.stdout, re.MULTILINE)
     levels = json.loads((tmp_path / 'scores.json').read_text())['levels']
     assert levels['lod3']['groups'][0]['mIoU'] == pytest.approx(
         score_tiles([tmp_path / 'pred' / 'a.laz'])['lod3'][0].groups[0]['mIoU'])

@@ -15,8 +15,15 @@ from projects.scenes.scene import make_scene
 
 
 @pytest.fixture(scope='module')
-def town(tmp_path_factory: pytest.TempPathFactory):
-    return make_town(tmp_path_factory.mktemp('town'), 3, 140, 70, density=8.0)
+def village():
+    return make_scene(3, 900.0)
+
+
+@pytest.fixture(scope='module')
+def town(village, tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('projects.lidar.town.make_scene', lambda seed, extent: {(3, 900.0): village}[seed, extent])
+        return make_town(tmp_path_factory.mktemp('town'), 3, 140, 70, density=8.0)
 
 
 def test_tiles_join_and_carry_labels(town):
@@ -45,10 +52,9 @@ def test_asprs_codes_say_the_same_as_the_labels(town):
     assert (coarse == LABEL_TO_COARSE[fields['lod3']])[known].all()
 
 
-def test_a_town_has_small_and_large_buildings_and_most_classes(town):
-    scene = make_scene(3, 900.0)
-    left, bottom, right, top = built_up(scene, 140)
-    inside = [b for b in scene.buildings if left < b.footprint[:, 0].mean() < right
+def test_a_town_has_small_and_large_buildings_and_most_classes(town, village):
+    left, bottom, right, top = built_up(village, 140)
+    inside = [b for b in village.buildings if left < b.footprint[:, 0].mean() < right
               and bottom < b.footprint[:, 1].mean() < top]
     areas = np.array([Polygon(b.footprint).area for b in inside])
     assert len(areas) >= 8 and areas.min() < 150 < areas.max()
@@ -78,6 +84,9 @@ def test_what_cannot_be_made_is_refused_before_anything_is_written(tmp_path: Pat
     with pytest.raises(UserError, match=key):
         make_town(tmp_path / 'town', *arguments)
     assert not (tmp_path / 'town').exists()
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match='expected a folder'):
+        make_town(tmp_path / 'file', 0, 60)
 
 
 def test_make_town_from_the_command_line(tmp_path: Path, repository: Path):
@@ -87,7 +96,10 @@ def test_make_town_from_the_command_line(tmp_path: Path, repository: Path):
 
     done = run('--extent', '60', '--density', '2', '--seed', '2', '--no-colour', '--las')
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith('1 tiles, ') and 'roof_' in done.stdout and 'ground' in done.stdout
+    assert done.stdout.startswith('1 tiles, ')
+    table = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert table[0] == ['class', 'points', 'share'] and {'roof_gable', 'ground'} <= {row[0] for row in table}
+    assert sum(float(row[2]) for row in table[2:]) == pytest.approx(100, abs=0.5)
     tile, = tmp_path.glob('LHD_FXX_*_PTS_LA93_IGN69.las')
     points = read_points(tile)
     assert points.header.point_format == 8 and not {'red', 'nir'} & set(points.fields)  # all zero: missing
@@ -96,6 +108,6 @@ def test_make_town_from_the_command_line(tmp_path: Path, repository: Path):
 
 
 def test_scenes_and_labels_need_no_torch():
-    code = ('import sys, projects.lidar.town, projects.scenes.lidar_files; '
+    code = ('import sys, projects.evaluation.tables, projects.lidar.town, projects.scenes.lidar_files; '
             'assert not {"torch", "mmengine"} & set(sys.modules)')
     subprocess.run([sys.executable, '-c', code], check=True, timeout=60)

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -188,12 +189,14 @@ def test_a_title_cannot_leave_its_place(cloud):
     assert '<script>alert' not in page
 
 
+TOOL = Path(__file__).resolve().parents[2] / 'tools/lidar/view.py'
+
+
 def run_tool(*args):
-    tool = Path(__file__).resolve().parents[2] / 'tools/lidar/view.py'
-    return subprocess.run([sys.executable, str(tool), *map(str, args)], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, str(TOOL), *map(str, args)], capture_output=True, text=True, timeout=120)
 
 
-def test_the_tool(store, tmp_path):
+def test_the_tool(store, tmp_path, monkeypatch):
     made = run_tool(store.root, '--patch', '50/2', '--out', tmp_path / 'a.html')
     assert made.returncode == 0 and (tmp_path / 'a.html').stat().st_size > 20_000, made.stderr
     assert 'tile_00, 50 m patch 2' in (tmp_path / 'a.html').read_text()
@@ -203,9 +206,12 @@ def test_the_tool(store, tmp_path):
     for args, told in (([store.root, '--patch', '50/999', '--out', tmp_path / 'x.png'], 'in tile_00, found 999'),
                        ([tmp_path / 'a.laz', '--out', tmp_path / 'x.jpg'], 'expected a .png or .html file'),
                        ([tmp_path / 'a.laz', '--out', tmp_path / 'a.png'], 'exists; --overwrite replaces it'),
+                       ([store.root, '--bounds', 0, 0, 1, 1, '--out', tmp_path / 'x.png'], '--bounds: expected a file'),
                        ([tmp_path / 'no.laz', '--out', tmp_path / 'x.png'], 'no.laz')):
-        bad = run_tool(*args)
-        assert bad.returncode == 2 and told in bad.stderr and bad.stderr.count('\n') == 1, bad.stderr
+        monkeypatch.setattr(sys, 'argv', ['view.py', *map(str, args)])
+        with pytest.raises(UserError) as refused:
+            runpy.run_path(str(TOOL))['main']()
+        assert told in str(refused.value)
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ from projects.scenes.lidar import LidarPoints, Scanner, sample_lidar
 from projects.scenes.lidar_flight import Flight
 from projects.scenes.lidar_ground import Ground, Patch
 from projects.scenes.lidar_pairs import PulseGrid, expanded
-from projects.scenes.lidar_plants import crown_surfaces
 from projects.scenes.lidar_random import exponential, keys_of, normal, uniform
 from projects.scenes.lidar_returns import Echoes, returns_of
 from projects.scenes.lidar_surfaces import convex_pieces, make_faces
@@ -251,10 +250,10 @@ def test_crowns_are_those_of_the_view_from_above():
     rng = np.random.default_rng(0)
     for kind in range(5):
         dx, dy, lumps = rng.uniform(-3, 3, 50), rng.uniform(-3, 3, 50), rng.uniform(0, 1, 50)
-        expected, _ = crown_surface(dx.astype(np.float32), dy.astype(np.float32), lumps.astype(np.float32), 9.0, 3.3,
-                                    kind)
-        found = crown_surfaces(dx, dy, lumps, np.full(50, 9.0), np.full(50, 3.3), np.full(50, kind))
-        assert np.allclose(found, expected, atol=1e-4)
+        expected, share = crown_surface(*(v.astype(np.float32) for v in (dx, dy, lumps)), 9.0, 3.3, kind)
+        found, q2 = crown_surface(dx, dy, lumps, np.full(50, 9.0), np.full(50, 3.3), np.full(50, kind))
+        assert expected.dtype == np.float32 and found.dtype == np.float64
+        assert np.allclose(found, expected, atol=1e-4) and np.allclose(q2, share, rtol=1e-5)
 
 
 def test_patches_agree_wherever_they_overlap(hamlet: Scene):

@@ -29,9 +29,9 @@ import numpy as np
 from projects.engine.cli import Parser, run
 from projects.engine.errors import UserError
 from projects.engine.files import write_json
+from projects.engine.tool_process import ROOT
 from projects.geo.point_clouds import write_points
 
-ROOT = Path(__file__).resolve().parents[2]
 PREPARE = ROOT / 'tools/lidar/prepare.py'
 CONFIG = ROOT / 'configs/lidar/_base_/scales.py'
 CORNER = (770_000.0, 6_277_000.0)

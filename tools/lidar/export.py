@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument('--compression', choices=('none', 'zip'), default='none', help='of the .npz files (none)')
     parser.add_argument('--absolute', action='store_true', help="xyz in the file's coordinates, float64, instead of "
                         'metres from the middle of the patch')
-    parser.add_argument('--overwrite', action='store_true', help='replace an earlier export in DIR')
+    parser.add_argument('--overwrite', action='store_true', help='replace an export in DIR that was made otherwise')
     parser.add_argument('--dry-run', action='store_true', help='count patches and bytes, and write nothing')
     args = parser.parse_args()
     if args.merge is not None and args.scales is not None:
@@ -42,14 +42,15 @@ def main() -> int:
     if args.dry_run:
         for scale, size in estimated_bytes(store, refs, options).items():
             count = sum(ref.scale == scale for ref in refs)
-            print(f'{scale:>5} m  {count:>7,} patches  {size / 1e6:>9,.1f} MB as .npz')
+            print(f'{scale:>5} m  {count:>7,} patches  {size / 1e6:>9,.1f} MB as {args.format}')
         print(f'dry run: nothing was written to {args.out}')
         return 0
     made = export_patches(store, refs, args.out, options, merge)
     counts = ', '.join(f'{count:,} of {scale} m' for scale, count in made.patches.items())
     links = f', {made.links:,} links' if made.links else ''
     total = sum(made.patches.values())
-    print(f'wrote {total:,} patches ({counts}){links}, {made.bytes / 1e6:,.1f} MB, to {made.folder}')
+    kept = f', {made.kept:,} of them were there' if made.kept else ''
+    print(f'{made.folder}: {total:,} patches ({counts}){kept}{links}, {made.bytes / 1e6:,.1f} MB')
     return 0
 
 

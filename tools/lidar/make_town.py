@@ -19,6 +19,7 @@ def main() -> int:
     parser.add_argument('--las', action='store_true', help='write .las, not .laz')
     args = parser.parse_args()
 
+    from projects.evaluation.tables import percent, text_table
     from projects.lidar.classes import LOD3
     from projects.lidar.town import make_town
 
@@ -27,9 +28,8 @@ def main() -> int:
     counts = town.counts['lod3']
     print(f'{len(town.paths)} tiles, {town.points:,} points in {args.out}, {town.seconds:.1f} s '
           f'({town.points / town.seconds:,.0f} points a second)')
-    for name, count in zip(LOD3, counts):
-        if count:
-            print(f'{name:18} {count:>10,} {count / town.points:8.3%}')
+    print(text_table(['class', 'points', 'share'], [[name, f'{count:,}', percent(count / town.points, 3)]
+                                                    for name, count in zip(LOD3, counts) if count]))
     return 0
 
 

@@ -15,8 +15,9 @@ from projects.engine.errors import UserError
 from projects.engine.options import read_options
 from projects.engine.progress import progress
 from projects.geo.executors import DaskExecutor, Executor, ProcessExecutor, SerialExecutor, slurm_cluster
+from projects.lidar.exporting import export_patches
 from projects.lidar.preparation import prepare as preparation
-from projects.lidar.preparation.seed_yaml import SeedSettings, export_arguments, outcomes_text, read_seed_yaml
+from projects.lidar.preparation.seed_yaml import SeedSettings, export_options, outcomes_text, read_seed_yaml
 from projects.lidar.preparation.settings import (
     LABEL_SOURCES,
     UNKNOWN,
@@ -24,13 +25,17 @@ from projects.lidar.preparation.settings import (
     check_number,
     read_mapping,
     read_scales,
+    small_blocks,
 )
+from projects.lidar.store import MANIFEST, open_store
 
 
 def parse() -> argparse.Namespace:
     parser = Parser(
         description='Read LAS, LAZ and COPC tiles; write labels, features at every scale, outlier flags, heights, '
-        'blocks and patch lists into one store. A rerun prepares what is missing or changed.',
+        'blocks and patch lists into one store. A rerun prepares what is missing or changed. With --seed-yaml the '
+        'patches are also written as files, OUT/patches_50m/TILE_0012.npz and .laz; otherwise tools/lidar/export.py '
+        'does that.',
         epilog='What becomes of the keys of --seed-yaml:\n' + outcomes_text(),
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('input', nargs='*', help='files, or folders of files')
@@ -76,6 +81,9 @@ def make_executor(args: argparse.Namespace, workers: int) -> Executor:
     if sum(given is not None for given in (args.workers, args.scheduler, args.slurm)) > 1:
         raise UserError('--workers, --scheduler, --slurm: expected at most one of them, found several')
     if args.slurm is not None:
+        for pair in args.slurm:
+            if '=' not in pair:
+                raise UserError(f'--slurm: expected KEY=VALUE, found {pair!r}')
         options = read_options(args.slurm)
         return DaskExecutor(slurm_cluster(options.pop('jobs', 1), options), patience=None)
     if args.scheduler is not None:
@@ -93,23 +101,36 @@ def main() -> int:
         raise UserError('INPUT: say which tiles' if not inputs else '--out: say where to write (or --dry-run)')
     for line in (*(seed.notes if seed else ()), *(f'warning: {text}' for text in (seed.warnings if seed else ()))):
         sys.stderr.write(f'{line}\n')
+    if warning := small_blocks(settings):
+        sys.stderr.write(f'warning: {warning}\n')
     tiles = preparation.plan(inputs)
     if args.dry_run:
-        return dry_run(tiles, settings)
+        return dry_run(tiles, settings, seed)
     workers = args.workers or (seed.workers if seed and seed.workers else 1)
+    executor = make_executor(args, workers)
     report = preparation.prepare(
-        tiles, out, settings, make_executor(args, workers), cache=seed.cache if seed else True,
-        overwrite=args.overwrite, progress=lambda results, total: progress(results, 'tiles', total, 'tile'))
+        tiles, out, settings, executor, cache=seed.cache if seed else True, overwrite=args.overwrite,
+        progress=lambda results, total: progress(results, 'tiles', total, 'tile'))
     status = show(report, out)
-    if seed:
-        print(f'patches as files: tools/lidar/export.py {out} --out DIR {" ".join(export_arguments(settings))}')
+    if seed and (out / MANIFEST).is_file():
+        write_files(out, settings, executor)
     return status
 
 
-def dry_run(tiles: preparation.Plan, settings: Settings) -> int:
+def dry_run(tiles: preparation.Plan, settings: Settings, seed: SeedSettings | None) -> int:
     tell(tiles.warnings, tiles.failed)
-    print('\n'.join(preparation.table(*preparation.estimate(tiles, settings), list(tiles.headers))))
+    files = export_options(settings) if seed else None
+    print('\n'.join(preparation.table(*preparation.estimate(tiles, settings, files), list(tiles.headers))))
     return 1 if tiles.failed else 0
+
+
+def write_files(out: Path, settings: Settings, executor: Executor) -> None:
+    """Write the patches of the store as the files that a seed's YAML asks for; those that are there stay."""
+    store = open_store(out)
+    refs = [ref for scale in store.scales for ref in store.patches(scale)]
+    made = export_patches(store, refs, out, export_options(settings), executor=executor)
+    print(f'{out}: {sum(made.patches.values()):,} patches as {" and ".join(settings.export["formats"])}, '
+          f'{made.kept:,} of them were there, {made.bytes / 1e6:,.1f} MB')
 
 
 def show(report: preparation.Report, out: Path) -> int:

@@ -62,6 +62,8 @@ def main() -> int:
         if value < 1:
             raise UserError(f'--{flag}: expected a number above 0, found {value}')
     if args.input.is_dir():
+        if args.bounds is not None:
+            raise UserError(f'{args.input}: --bounds: expected a file, found a store; --patch shows a part of it')
         cloud = cloud_of_store(args.input, args.tile, args.patch, args.scale)
     elif args.tile or args.patch or args.scale:
         raise UserError(f'{args.input}: --tile, --patch and --scale: expected a store, found a file')

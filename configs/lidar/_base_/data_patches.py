@@ -17,7 +17,7 @@ colour_drop = 0.2
 
 # Rotation turns normals, scaling changes heights, and absolute heights above the sea are never seen.
 train_pipeline = [
-    dict(type='DropPoints', prob=1.0, ratio='${drop_ratio}'),  # so that the head is another one each time
+    dict(type='DropPoints', prob=1.0, ratio='${drop_ratio}'),  # so that a shorter head is another one each time
     dict(type='SamplePoints', count='${points}'),
     dict(type='RotateAboutZ'),
     dict(type='ScalePoints', limits=(0.9, 1.1)),

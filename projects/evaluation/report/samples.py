@@ -69,8 +69,9 @@ def sample_section(run: Run) -> list[Section]:
             f'<th scope="row">{text(row["sample_id"])}</th><td class="bar">{bar(row["mIoU"])}</td>'
             f'<td>{percent(row["OA"])}</td>' for row in rows])
 
-    body = f'<div class="pair">{some("worst images", rows[:number])}{some("best images", rows[::-1][:number])}</div>'
-    return [('samples', 'Worst and best images', body)]
+    noun = next(iter(run.evaluations.values()))[0].nouns[0]
+    body = f'<div class="pair">{some(f"worst {noun}", rows[:number])}{some(f"best {noun}", rows[::-1][:number])}</div>'
+    return [('samples', f'Worst and best {noun}', body)]
 
 
 def _samples(run: Run) -> list[dict[str, Any]]:

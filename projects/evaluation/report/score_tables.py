@@ -23,7 +23,7 @@ def table_sections(run: Run) -> list[Section]:
                     for row in found.groups]
             where = (SPLITS.get(split, split), facts.get('checkpoint'), str(facts.get('step') or '').replace('_', ' '))
             sections.append((f'{file_stem(found.name)}-{file_stem(split)}', found.title,
-                             table(['group', 'images', *_head(found.scores)], rows)
+                             table(['group', text(found.noun), *_head(found.scores)], rows)
                              + note(' · '.join(filter(None, where)))
                              + _legend(found.scores)))
     return sections
@@ -52,8 +52,8 @@ def compared_sections(comparison: Comparison) -> list[Section]:
             rows.append(f'<th scope="row">{text(stage.label)}</th>' + ''.join(
                 _cell(value, [row[column] for row in spreads], score, same and len(having) > 1)
                 for column, (score, value) in enumerate(zip(first.scores, values))))
-        words = f'All {len(first.images):,} images of the {SPLITS[split]}.' if same else \
-            'The stages were scored on different images: their numbers must not be subtracted.'
+        words = f'All {len(first.images):,} {first.noun} of the {SPLITS[split]}.' if same else \
+            f'The stages were scored on different {first.noun}: their numbers must not be subtracted.'
         sections.append((f'{file_stem(name)}-compared', first.title,
                          table([comparison.noun, *_head(first.scores)], rows) + note(words) + _legend(first.scores)))
     return sections

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from projects.evaluation.tables import percent
 from projects.evaluation.workdir import Run
 
 SPLITS = {'test': 'Test', 'val': 'Validation'}
+MANY = 12  # classes: a larger matrix has the page for itself
 TILES = (
     ('mIoU', 'mean IoU', 'over the classes that occur in truth or prediction'),
     ('mIoU_foreground', 'foreground IoU', 'mean IoU without {background}'),
     ('mF1', 'mean F1', 'harmonic mean of precision and recall'),
-    ('OA', 'overall accuracy', 'share of pixels that are right'),
+    ('OA', 'overall accuracy', 'share of {pixels} that are right'),
     ('mAcc', 'mean accuracy', 'mean recall of the true classes'),
     ('ECE', 'calibration error', 'distance of confidence from accuracy; lower is better'),
 )
@@ -33,8 +35,9 @@ def answer(run: Run) -> str:
         return '<p class="answer">Not evaluated yet: there are curves, and no scores.</p>' if run.curves else \
             '<p class="answer">Nothing was logged and nothing was evaluated yet.</p>'
     name, (evaluation, _) = next(iter(run.evaluations.items()))
-    where = _images_of(name)
-    sentences = [_answer_of_task(name, run)] if name in run.tables else []
+    where = _samples_of(name, evaluation.nouns[0])
+    own = name in run.tables and run.tables[name][0][0].scores[0].name != 'mIoU'  # else it would be said twice
+    sentences = [_answer_of_task(name, run)] if own else []
     sentences += [f'Mean IoU is <b>{percent(evaluation.scores.mean_iou)}</b> on {len(evaluation.samples):,} '
                   f'{text(where)}.']
     rows = [(row['IoU'], index, row['class']) for index, row in enumerate(evaluation.scores.per_class())
@@ -57,11 +60,11 @@ def _answer_of_task(split: str, run: Run) -> str:
     row, score = found.groups[0], found.scores[0]
     meaning = f' ({text(score.meaning)})' if score.meaning else ''
     return (f'{text(found.title)}: {text(score.name)}{meaning} is <b>{row[score.name]:.3f}</b> on {row["images"]:,} '
-            f'{text(_images_of(split))}.')
+            f'{text(_samples_of(split, found.noun))}.')
 
 
-def _images_of(split: str) -> str:
-    return {'test': 'test images', 'val': 'validation images'}.get(split, f'images of {split}')
+def _samples_of(split: str, noun: str) -> str:
+    return {'test': f'test {noun}', 'val': f'validation {noun}'}.get(split, f'{noun} of {split}')
 
 
 def _mistaken(evaluation: Evaluation, index: int) -> str:
@@ -89,22 +92,17 @@ def score_sections(run: Run) -> list[Section]:
             body += _beside(*run.evaluations['val'])
         sections.append((f'scores-{anchor}', f'{SPLITS.get(name, name)} scores', body))
         sections.append((f'classes-{anchor}', f'{before}Classes', _class_table(evaluation)))
-        sections.append((
-            f'confusion-{anchor}', f'{before}Confusion',
-            '<div class="beside"><div class="main">'
-            + confusion_table(evaluation.confusion, evaluation.classes, evaluation.missed)
-            + '</div><div><p>Each row is a true class, each column what the network made of it, in percent of the '
-              f'row.</p>{_largest_confusions(evaluation)}</div></div>'))
+        sections.append((f'confusion-{anchor}', f'{before}Confusion', _confusion(evaluation)))
         if evaluation.calibration is not None and evaluation.calibration.count.sum():
-            calibration = evaluation.calibration
-            diagram = drawing(lambda theme, calibration=calibration: plot_reliability(calibration, '', theme),
-                              'reliability diagram', width=480)
+            calibration, counted = evaluation.calibration, evaluation.nouns[1]
+            diagram = drawing(partial(plot_reliability, calibration, '', counted=counted), 'reliability diagram',
+                              width=480)
             sections.append((
                 f'confidence-{anchor}', f'{before}Confidence',
                 f'<div class="beside">{diagram}'
                 '<div><p>Can the network be believed when it is sure? A calibrated one is right in 80 % of the '
-                'pixels where it is 80 % sure: its bars end on the dashed line.</p><p>Bars that end below the line '
-                'mean that it is too sure of itself.</p></div></div>'))
+                f'{text(counted)} where it is 80 % sure: its bars end on the dashed line.</p><p>Bars that end below '
+                'the line mean that it is too sure of itself.</p></div></div>'))
     return sections
 
 
@@ -115,7 +113,7 @@ def _tiles(evaluation: Evaluation) -> str:
     for key, label, hint in TILES:
         if key not in summary or (key == 'mIoU_foreground' and background is None):
             continue
-        hint = hint.format(background=background)
+        hint = hint.format(background=background, pixels=evaluation.nouns[1])
         main = ' class="tile main"' if key == 'mIoU' else ' class="tile"'
         tiles.append(f'<div{main}><span class="label">{text(label)}</span>'
                      f'<span class="value">{percent(summary[key])}</span>'
@@ -125,7 +123,8 @@ def _tiles(evaluation: Evaluation) -> str:
 
 def basis(evaluation: Evaluation, facts: Mapping[str, Any]) -> str:
     """Return a line that says what the scores were counted on."""
-    parts = [f'{len(evaluation.samples):,} images', f'{evaluation.pixels:,} labelled pixels']
+    samples, counted = evaluation.nouns
+    parts = [f'{len(evaluation.samples):,} {samples}', f'{evaluation.pixels:,} labelled {counted}']
     if evaluation.missed is not None:
         parts.append(f'{int(evaluation.missed.sum()):,} of them without a prediction, counted as wrong')
     if facts.get('checkpoint'):
@@ -160,19 +159,35 @@ def _class_table(evaluation: Evaluation) -> str:
         note(f'{", ".join(missing)}: in neither truth nor prediction, left out of the means.') if missing else '')
 
 
-def confusion_table(confusion: np.ndarray, classes: Sequence[str], missed: np.ndarray | None = None) -> str:
+def _confusion(evaluation: Evaluation) -> str:
+    """Return the confusion matrix and what to read from it: beside it, of many classes below."""
+    words = 'Each row is a true class, each column what the network made of it, in percent of the row.'
+    costly = _largest_confusions(evaluation)
+    if len(evaluation.classes) <= MANY:
+        return ('<div class="beside"><div class="main">'
+                + confusion_table(evaluation.confusion, evaluation.classes, evaluation.missed, evaluation.nouns[1])
+                + f'</div><div><p>{words}</p>{costly}</div></div>')
+    used = np.flatnonzero(evaluation.confusion.sum(axis=0) + evaluation.scores.truth_pixels)
+    return f'<p>{words} Empty cells are 0; classes in neither are left out.</p>' + confusion_table(
+        evaluation.confusion[np.ix_(used, used)], [evaluation.classes[k] for k in used],
+        None if evaluation.missed is None else evaluation.missed[used], evaluation.nouns[1]) + costly
+
+
+def confusion_table(confusion: np.ndarray, classes: Sequence[str], missed: np.ndarray | None = None,
+                    counted: str = 'pixels') -> str:
     """Return a confusion matrix ``(C, C)`` as a table: colour and percent by row, the count on hover."""
-    share = row_shares(confusion, missed)
+    share, unit, many = row_shares(confusion, missed), _short(counted), len(classes) > MANY
 
     def cell(t: int, p: int) -> tuple[str, str, str]:
         value = share[t, p]
         if math.isnan(value):
             return '', '', ''
-        return (_small_percent(value, int(confusion[t, p])), f'--s:{100 * value:.0f}%',
-                f'{classes[t]} taken for {classes[p]}: {int(confusion[t, p]):,} px' if t != p else
-                f'{classes[t]}, right: {int(confusion[t, p]):,} px')
+        shown = '' if many and t != p and not confusion[t, p] else _small_percent(value, int(confusion[t, p]))
+        return (shown, f'--s:{100 * value:.0f}%',
+                f'{classes[t]} taken for {classes[p]}: {int(confusion[t, p]):,} {unit}' if t != p else
+                f'{classes[t]}, right: {int(confusion[t, p]):,} {unit}')
 
-    return matrix(classes, cell, 'confusion')
+    return matrix(classes, cell, 'confusion many' if many else 'confusion')
 
 
 def matrix(classes: Sequence[str], cell: Any, kind: str) -> str:
@@ -201,6 +216,10 @@ def row_shares(confusion: np.ndarray, missed: np.ndarray | None = None) -> np.nd
     return np.divide(confusion, total, out=np.full(confusion.shape, math.nan), where=total > 0)
 
 
+def _short(counted: str) -> str:
+    return 'px' if counted == 'pixels' else counted
+
+
 def _small_percent(value: float, count: int) -> str:
     """Round for a small cell; never show a non-zero count as 0, nor 99.97 as 100."""
     if not count:
@@ -211,15 +230,16 @@ def _small_percent(value: float, count: int) -> str:
 
 
 def _largest_confusions(evaluation: Evaluation, number: int = 5) -> str:
-    """List the pairs of classes that cost most pixels."""
+    """List the pairs of classes that cost most."""
     confusion, truth = evaluation.confusion, evaluation.scores.truth_pixels
     pairs = sorted(
         ((int(confusion[t, p]), t, p) for t in range(len(confusion)) for p in range(len(confusion))
          if t != p and confusion[t, p]), reverse=True)[:number]
     if not pairs:
         return ''
+    unit = _short(evaluation.nouns[1])
     items = ''.join(
         f'<li><b>{text(evaluation.classes[t])}</b> taken for <b>{text(evaluation.classes[p])}</b><br>'
-        f'<span class="none">{count:,} px, {percent(count / int(truth[t]))} of its truth</span></li>'
+        f'<span class="none">{count:,} {unit}, {percent(count / int(truth[t]))} of its truth</span></li>'
         for count, t, p in pairs)
     return f'<p>The costliest confusions:</p><ol>{items}</ol>'

@@ -98,6 +98,10 @@ small { color: var(--muted); font-size: .82rem; }
 .matrices .matrix td { min-width: 2.9rem; padding: .5rem .2rem; }
 .matrices .matrix thead th.corner { white-space: normal; }
 .matrix tbody th { padding-left: 0; padding-right: .7rem; font-size: .84rem; }
+.many thead th:not(.corner) span { writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap; }
+.matrix.many { font-size: .7rem; }
+.matrix.many td { min-width: 1.75rem; padding: .3rem 0; border-width: 1px; border-radius: 3px; }
+.matrix.many th { padding: .2rem .3rem .2rem 0; font-size: .74rem; }
 .matrix .own { font-weight: 650; }
 .confusion td { background: color-mix(in srgb, var(--accent) var(--s, 0%), var(--page)); }
 .confusion .dense { color: var(--dense); }

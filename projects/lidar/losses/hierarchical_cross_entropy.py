@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from projects.engine.errors import UserError
 from projects.lidar.classes import LABELS, LOD3, candidates
+from projects.lidar.losses.leaf_scores import leaf_scores
 
 
 @MODELS.register_module()
@@ -53,10 +54,7 @@ class HierarchicalCrossEntropy(nn.Module):
         Raises:
             UserError: The logits are not of LOD3.
         """
-        if cls_score.shape[1] != len(LOD3):
-            raise UserError(f'HierarchicalCrossEntropy: expected logits of {len(LOD3)} classes, '
-                            f'found {cls_score.shape[1]}')
-        score = cls_score.float().movedim(1, -1).flatten(0, -2)  # (points, 30)
+        score = leaf_scores(cls_score, 'HierarchicalCrossEntropy')
         label = label.flatten()
         counts = label != ignore_index
         label = torch.where(counts, label, 0)

@@ -4,8 +4,8 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from projects.engine.errors import UserError
-from projects.lidar.classes import BUILDING, BUILDING_PARTS, LABELS, LOD3, candidates
+from projects.lidar.classes import BUILDING, BUILDING_PARTS, LABELS, candidates
+from projects.lidar.losses.leaf_scores import leaf_scores
 
 
 @MODELS.register_module()
@@ -45,9 +45,7 @@ class PointLovasz(nn.Module):
         Raises:
             UserError: The logits are not of LOD3.
         """
-        if cls_score.shape[1] != len(LOD3):
-            raise UserError(f'PointLovasz: expected logits of {len(LOD3)} classes, found {cls_score.shape[1]}')
-        score = cls_score.float().movedim(1, -1).flatten(0, -2)  # (points, 30)
+        score = leaf_scores(cls_score, 'PointLovasz')
         label = label.flatten()
         known = (label != ignore_index).nonzero().squeeze(1)
         score, label = score[known], label[known]

@@ -64,6 +64,8 @@ class PointMetric(SegmentationMetric):
         UserError: an unknown level, a sample without truth or with other labels, borders that do not increase.
     """
 
+    nouns = ('patches', 'points')
+
     def __init__(self, level: str = 'lod3', building_area: float = BUILDING_AREA, borders: Sequence[float] = BORDERS,
                  calibration: bool = True, prefix: str | None = None) -> None:
         self.level = level_of(level)

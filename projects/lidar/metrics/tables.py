@@ -38,7 +38,7 @@ def point_table(samples: Sequence[PointSample], level: Level, noun: str = 'patch
                **group_scores(sample.counts.confusions()[ALL], level)} for sample in samples]
     told = f' ({kinds[0]} {noun})' if len(kinds) == 1 else f' ({noun})'
     return ScoreTable('points', f'Points, {level.name} classes{told}',
-                      tuple(Score(name, meaning) for name, meaning in SCORES.items()), rows, images)
+                      tuple(Score(name, meaning) for name, meaning in SCORES.items()), rows, images, noun)
 
 
 def _rows(samples: Iterable[PointSample], level: Level, prefix: str, whole: bool = False) -> list[dict[str, Any]]:

@@ -112,7 +112,8 @@ def _evaluation(samples: Sequence[PointSample], level: Level) -> Evaluation:
     for sample, matrix in zip(samples, matrices):
         confusion, missed = without_absent(matrix, present)
         results.append(SampleResult(sample.sample_id, confusion, missed=missed))
-    return Evaluation.from_samples(results, level.classes, palette=level.palette, ignore_index=IGNORE)
+    return Evaluation.from_samples(results, level.classes, palette=level.palette, ignore_index=IGNORE,
+                                   nouns=('tiles', 'points'))
 
 
 def tiles_in(places: Sequence[str | Path]) -> list[Path]:

@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 
 import torch
-from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from projects.engine.errors import UserError
-
-MODES = ('loss', 'predict', 'tensor')
+from projects.lidar.models.point_model import PointModel
 
 
 @MODELS.register_module()
-class PointSegmentor(BaseModel):
+class PointSegmentor(PointModel):
     """Give every point of a patch a class.
 
     ``inputs`` is a dict of a batch of B patches, padded at the end to N rows:
@@ -38,8 +36,7 @@ class PointSegmentor(BaseModel):
 
     def __init__(self, backbone: dict, decode_head: dict, data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
-        super().__init__(data_preprocessor=MODELS.build(data_preprocessor or dict(type='PointPreprocessor')),
-                         init_cfg=init_cfg)
+        super().__init__(data_preprocessor, init_cfg)
         self.backbone = MODELS.build(backbone)
         self.decode_head = MODELS.build({'in_channels': self.backbone.out_channels, **decode_head})
 
@@ -53,10 +50,9 @@ class PointSegmentor(BaseModel):
             (classes, 1, n) and ``pred_sem_seg`` (1, 1, n) of the n points.
 
         Raises:
-            UserError: Another mode, or ``loss`` without truth.
+            UserError: Another mode, images, or ``loss`` without truth.
         """
-        if mode not in MODES:
-            raise UserError(f'PointSegmentor: mode: expected one of {", ".join(MODES)}, found {mode}')
+        self.check(inputs, mode)
         logits = self.decode_head(self.backbone(inputs))
         if mode == 'tensor':
             return logits

@@ -3,25 +3,28 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from mmengine.model import BaseModel
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from projects.engine.errors import UserError
-from projects.lidar.models.point_segmentor import MODES, predicted
+from projects.lidar.models.point_model import PointModel
+from projects.lidar.models.point_segmentor import predicted
 
 DISPATCHES = ('patch_size',)
 REFERENCE = 50.0  # metres; context holds log2(size / 50 m)
 
 
 @MODELS.register_module()
-class ScaleExperts(BaseModel):
+class ScaleExperts(PointModel):
     """Send every patch to the expert of its size.
 
     The borders lie halfway between the experts' sizes: of 50, 100 and 150 m below 75 m, below 125 m, and the rest, as
     the seed has it. A patch goes to one expert, whose weights lie under ``experts.<size>.``; averages over scales and
     the gate are a matter of whole tiles (``projects.lidar.prediction``).
+
+    A batch without patches of some size leaves that expert without gradients: trained as a whole in several processes
+    it wants ``find_unused_parameters = True`` in its config.
 
     Args:
         experts: Patch size in metres to the config of a :class:`PointSegmentor`.
@@ -35,8 +38,7 @@ class ScaleExperts(BaseModel):
 
     def __init__(self, experts: Mapping[str | int, dict], dispatch: str = 'patch_size',
                  data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
-        super().__init__(data_preprocessor=MODELS.build(data_preprocessor or dict(type='PointPreprocessor')),
-                         init_cfg=init_cfg)
+        super().__init__(data_preprocessor, init_cfg)
         if dispatch not in DISPATCHES:
             raise UserError(f'ScaleExperts: dispatch: expected one of {", ".join(DISPATCHES)}, found {dispatch}')
         try:
@@ -67,8 +69,7 @@ class ScaleExperts(BaseModel):
     def forward(self, inputs: dict, data_samples: Sequence[SegDataSample] | None = None,
                 mode: str = 'tensor') -> Tensor | dict[str, Tensor] | list[SegDataSample]:
         """Run each expert on its patches; see :class:`PointSegmentor`. A loss is the mean over the patches."""
-        if mode not in MODES:
-            raise UserError(f'ScaleExperts: mode: expected one of {", ".join(MODES)}, found {mode}')
+        self.check(inputs, mode)
         chosen = self.chosen(inputs['context'])
         logits: Tensor | None = None
         losses: dict[str, Tensor] = {}

@@ -16,7 +16,7 @@ from projects.lidar.prediction.gate import Gate, write_gate
 from projects.lidar.prediction.gate_fit import fit_gate, label_probabilities, labelled, negative_log_likelihood
 from projects.lidar.prediction.merging import merge_scales
 from projects.lidar.prediction.streaming import PredictPatches, TileStream
-from projects.lidar.store import Store, Tile, open_store
+from projects.lidar.store import SPLIT_NAMES, Store, Tile, open_store
 
 POINTS = 500_000  # of each half
 HALF = 2  # every second block is held out
@@ -138,7 +138,12 @@ def fit_gate_file(config: str | Path, checkpoint: str | Path, root: str | Path, 
     Raises:
         UserError: Wrong options, config, checkpoint or store, or fewer than two scales.
     """
+    for option, value in (('--batch', batch), ('--points', points)):
+        if value < 1:
+            raise UserError(f'{option}: expected at least 1, found {value}')
     store = open_store(root)
+    if split not in SPLIT_NAMES:  # shows before the network is loaded
+        raise UserError(f'--split: expected one of {", ".join(SPLIT_NAMES)}, found {split!r}')
     from projects.engine.inference import load_model
     from projects.lidar.prediction.network import NetworkPatches, points_seen, scales_of
 

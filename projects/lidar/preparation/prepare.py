@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from projects.engine.errors import UserError, told
 from projects.engine.files import check_output_folder
 from projects.engine.lock import held
@@ -14,6 +16,7 @@ from projects.geo.executors import Executor
 from projects.geo.point_clouds import PointHeader
 from projects.geo.point_tiles import TileIndex, check_name, read_headers
 from projects.geo.task_manifest import TaskManifest, digest_of, file_identity
+from projects.lidar.exporting import ExportOptions, bytes_of
 from projects.lidar.preparation.blocks import cut_blocks
 from projects.lidar.preparation.patches import patch_boxes
 from projects.lidar.preparation.settings import Settings
@@ -60,11 +63,12 @@ class Report:
 
 @dataclass(frozen=True)
 class ScalePlan:
-    """What one scale of a plan comes to, before anything is written."""
+    """What one scale of a plan comes to, before anything is written; ``file_bytes`` of patch files, where asked for."""
 
     patches: int
     listed_points: int
     bytes: int
+    file_bytes: int
 
 
 @dataclass(frozen=True)
@@ -118,23 +122,27 @@ def plan(inputs: Iterable[str | Path]) -> Plan:
                 {tile_name(path): told(error) for path, error in errors.items()}, tuple(warnings), index)
 
 
-def estimate(tiles: Plan, settings: Settings) -> tuple[dict[str, ScalePlan], int]:
+def estimate(tiles: Plan, settings: Settings, files: ExportOptions | None = None) -> tuple[dict[str, ScalePlan], int]:
     """Return patches and storage of every scale from the headers alone, and the bytes that all scales share.
 
-    Points are taken to lie evenly in their tile; patches with too few points and outliers are not known yet.
+    ``files`` says how patches are written as files, None that they are not. Points are taken to lie evenly in their
+    tile; patches with too few points and outliers are not known yet.
     """
     found = {}
     for key, scale in settings.scales.items():
-        patches, listed, points = 0, 0.0, 0
+        patches, listed, points, of_files = 0, 0.0, 0, 0
         for header in tiles.headers.values():
             x0, y0, _, x1, y1, _ = header.bounds
             area = max((x1 - x0) * (y1 - y0), 1e-6)
             for block in cut_blocks((x0, y0, x1, y1), settings.block_size).boxes():
                 boxes = patch_boxes(block, scale.size, scale.overlap)
                 patches += len(boxes)
-                listed += ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sum() / area * header.count
+                inside = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / area * header.count
+                listed += inside.sum()
+                if files is not None:
+                    of_files += sum(bytes_of(count, files) for count in np.minimum(inside, scale.points).tolist())
             points += header.count
-        found[key] = ScalePlan(patches, round(listed), round(points * SCALE_BYTES + listed * ROW_BYTES))
+        found[key] = ScalePlan(patches, round(listed), round(points * SCALE_BYTES + listed * ROW_BYTES), of_files)
     shared = sum(header.count * (POINT_BYTES + COLOUR_BYTES * (header.has_colour and settings.use_rgb)
                                  + NIR_BYTES * (header.has_nir and settings.use_infrared))
                  for header in tiles.headers.values())
@@ -284,7 +292,9 @@ def table(scales: dict[str, ScalePlan], shared: int, tiles: Sequence[str]) -> li
     lines += [f'{key + " m":>8}{one.patches:>12,}{one.listed_points:>18,}{_size(one.bytes):>14}'
               for key, one in scales.items()]
     total = shared + sum(one.bytes for one in scales.values())
-    return [*lines, *(f'{name:>8}{_size(count):>44}' for name, count in (('shared', shared), ('all', total)))]
+    lines += [f'{name:>8}{_size(count):>44}' for name, count in (('shared', shared), ('all', total))]
+    return lines + [f'{key + " m":>8}{one.patches:>12,} patches as files{_size(one.file_bytes):>15}'
+                    for key, one in scales.items() if one.file_bytes]
 
 
 def _size(count: int) -> str:

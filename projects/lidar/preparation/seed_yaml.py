@@ -1,6 +1,7 @@
 """The seed's YAML files as they stand: what becomes of every key of theirs.
 
-``tools/lidar/prepare.py --seed-yaml FILE [FILE …]`` reads them; several files make one store with several scales.
+``tools/lidar/prepare.py --seed-yaml FILE [FILE …]`` reads them; several files make one store with several scales. Its
+patches are then written as files beside the tiles of the store, ``OUT/patches_50m/TILE_0012.npz`` and ``.laz``.
 :data:`OUTCOMES` is the documentation and the list of known keys in one: a key that is not there is refused by name.
 """
 
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from projects.engine.errors import UserError
+from projects.lidar.exporting import FORMATS, ExportOptions
 from projects.lidar.preparation.settings import (
     SAMPLING,
     Scale,
@@ -20,18 +22,17 @@ from projects.lidar.preparation.settings import (
     scale_key,
 )
 
-FORMATS = ('npz', 'laz')
 COMPRESSIONS = (None, 'gzip', 'zip', 'zlib')
 
 # Section and key -> what its value does here.
 OUTCOMES: dict[str, str] = {
-    'processor.lod_level': 'LOD3 or LOD2: the store always holds LOD3 labels; LOD2 makes exported labels LOD2',
+    'processor.lod_level': 'labels of the patch files, LOD3 or LOD2; the store always holds LOD3',
     'processor.architecture': 'kept in the manifest; a network is chosen by the training config',
     'processor.use_gpu': 'true or false, the same result: nothing of the preparation needs a GPU, a note says so',
     'processor.num_workers': 'processes; --workers comes first',
     'processor.patch_size': 'side of a patch in metres, and the name of the scale',
     'processor.patch_overlap': 'share of the side that neighbouring patches have in common',
-    'processor.num_points': 'head of each patch in farthest-point order; points of an exported patch',
+    'processor.num_points': 'points of a patch file; head of each patch of the store in farthest-point order',
     'processor.augment': 'kept in the manifest: augmentation is online, in the training config; nothing is multiplied',
     'processor.num_augmentations': 'kept in the manifest, as augment',
     'processor.pin_memory': 'kept in the manifest for the data loader of a training; no effect on the result here',
@@ -42,8 +43,8 @@ OUTCOMES: dict[str, str] = {
     'features.use_infrared': 'the same for infrared',
     'features.compute_ndvi': 'false: the vegetation index stays 0; true: computed where colour and infrared exist',
     'features.sampling_method': 'fps: farthest-point order; random: shuffled',
-    'features.normalize_xyz': 'exported coordinates: true centred on the patch (metres), false absolute',
-    'features.normalize_features': 'true: features are roughly -1..1, in the store as in exports; false is refused',
+    'features.normalize_xyz': 'xyz of .npz files: true centred on the patch (metres), false absolute; .laz: absolute',
+    'features.normalize_features': 'true: features roughly -1..1, read from the store or .npz; false is refused',
     'features.gpu_batch_size': 'checked, then as use_gpu: cells of 50 m bound the memory',
     'features.use_gpu_chunked': 'as use_gpu',
     'preprocess.enabled': 'false: no outlier flags at all',
@@ -58,13 +59,13 @@ OUTCOMES: dict[str, str] = {
     'stitching.auto_detect_neighbors': 'true: neighbours among the inputs, by the boxes in their headers; false: none',
     'stitching.auto_download_neighbors': 'true: neighbours among the inputs, and a warning that nothing is downloaded',
     'stitching.cache_enabled': 'true: a worker keeps the borders of tiles that it read for the next one',
-    'output.format': 'formats of tools/lidar/export.py, npz and laz; what is written here is the store',
+    'output.format': 'npz, laz or both: patches are written so to OUT/patches_SIZEm, beside the store',
     'output.processing_mode': 'patches_only, the only mode',
     'output.save_stats': 'statistics in the records of tiles and in the manifest',
     'output.save_metadata': 'what the source says of itself (format, bounds, dimensions) in the records of tiles',
-    'output.compression': 'of exported npz files: null none, gzip / zip / zlib compressed; the store stays mappable',
+    'output.compression': 'of .npz files: null none, gzip / zip / zlib deflated; the store stays mappable',
     'input_dir': 'folder of tiles; INPUT on the command line comes first',
-    'output_dir': 'folder of the store; --out comes first',
+    'output_dir': 'folder of the store and of the patch files; --out comes first; of several files, the first',
 }
 
 
@@ -104,7 +105,9 @@ def read_seed_yaml(paths: list[Path], block_size: float | None = 250.0) -> SeedS
             name = next(name for name in _shared(one) if _shared(one)[name] != _shared(first)[name])
             raise UserError(f'{path}: {name}: expected {_shared(first)[name]!r} as in {paths[0]}, '
                             f'found {_shared(one)[name]!r}; prepare the two into stores of their own')
-    return replace(first, settings=replace(first.settings, scales=scales, training={
+    return replace(first, notes=tuple(note for one in read for note in one.notes),
+                   warnings=tuple(warning for one in read for warning in one.warnings),
+                   settings=replace(first.settings, scales=scales, training={
         **first.settings.training, 'num_augmentations': {key: one.settings.training['num_augmentations']
                                                          for key, one in zip(scales, read)}}))
 
@@ -235,12 +238,12 @@ def _flat(values: dict[str, Any], path: Path) -> dict[str, Any]:
     return flat
 
 
-def export_arguments(settings: Settings) -> list[str]:
-    """Return the arguments of tools/lidar/export.py that give what the YAML asks for."""
+def export_options(settings: Settings) -> ExportOptions:
+    """Return how the patch files are written that the YAML asks for; they replace those of an earlier run."""
     export = settings.export
-    return ['--format', ','.join(export['formats']), *(['--labels', 'lod2'] if export['lod'] == 'LOD2' else []),
-            *([] if export['normalize_xyz'] else ['--absolute']), *(['--compression', 'zip'] if export['compression']
-                                                                   else [])]
+    return ExportOptions(tuple(export['formats']), labels=export['lod'].lower(),
+                         compression=export['compression'] is not None, absolute=not export['normalize_xyz'],
+                         overwrite=True)
 
 
 def outcomes_text(join: Callable[[str, str], str] = lambda key, outcome: f'  {key:38}{outcome}') -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from projects.engine.errors import UserError
 from projects.lidar.classes import IGNORE, LABELS
+from projects.lidar.preparation.blocks import TOLERANCE
 
 LABEL_SOURCES = ('auto', 'asprs', 'lod3')
 UNKNOWN = ('refuse', 'ignore')
@@ -56,7 +57,7 @@ class Settings:
         save_stats: Statistics in every record and in the manifest; likewise ``save_metadata``, of the source file.
         quantum: Metres a step of stored coordinates.
         seed: Of the shuffles.
-        export: Defaults of tools/lidar/export.py, as a seed's YAML gives them.
+        export: How patch files are written, as a seed's YAML says it; empty for none.
         training: What a seed's YAML says of the training; only kept.
     """
 
@@ -178,6 +179,15 @@ def check_settings(settings: Settings, where: str) -> Settings:
     return settings
 
 
+def small_blocks(settings: Settings) -> str | None:
+    """Return a warning where blocks are smaller than patches, which are cut inside them; None where they are not."""
+    size = settings.block_size
+    cut = [key for key, scale in settings.scales.items() if size is not None and size < scale.size * (1 - TOLERANCE)]
+    if not cut:
+        return None
+    return f'blocks of {size:g} m: patches of {", ".join(cut)} m are cut inside blocks and become as small as these'
+
+
 def scale_key(size: float) -> str:
     """Return how a scale of this size is called: '50', '12.5'."""
     return f'{size:g}'
@@ -196,7 +206,9 @@ def read_mapping(pairs: list[str]) -> tuple[tuple[int, int], ...]:
             raise UserError(f'--map: expected CODE=CLASS with a code of 0 to 255, found {pair!r}')
         if name != 'ignore' and name not in LABELS:
             raise UserError(f'--map {code}: expected ignore or one of {", ".join(LABELS)}, found {name!r}')
-        found[int(code)] = IGNORE if name == 'ignore' else LABELS.index(name)
+        label = IGNORE if name == 'ignore' else LABELS.index(name)
+        if found.setdefault(int(code), label) != label:
+            raise UserError(f'--map {code}: expected one class, found several')
     return tuple(sorted(found.items()))
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from projects.engine.errors import UserError
+from projects.geo.point_buffers import BorderCache, read_buffer
 from projects.geo.point_clouds import PointHeader, Points, read_points
 from projects.geo.point_tiles import TileIndex
 from projects.lidar.classes import ASPRS, BUILDING, BUILDING_PARTS, IGNORE, LOD3, labels_of_codes
 from projects.lidar.preparation.blocks import BlockGrid, cut_blocks
-from projects.lidar.preparation.buffer import CACHE, Border, border_of, read_buffer
 from projects.lidar.preparation.footprints import footprint_areas
 from projects.lidar.preparation.height import height_above_ground
 from projects.lidar.preparation.patches import cut_patches
@@ -25,6 +25,9 @@ CHANNELS = ('red', 'green', 'blue', 'nir')
 GROUND = 2
 PLACE = 10.0  # metres: rows are sorted by squares of this side within blocks, so that a patch lies in few pages
 LIMIT = 2 ** 31 - 1
+BUFFER_FIELDS = {'classification': np.uint8(0), 'lod3': np.uint8(IGNORE)}  # what other tiles need to know of a tile
+# One a process. Workers get their tasks one by one and have no other place for what they keep between them.
+BORDERS = BorderCache()
 
 
 def prepare_tile(header: PointHeader, index: TileIndex, settings: Settings, out_path: str | Path,
@@ -53,17 +56,16 @@ def tile_arrays(header: PointHeader, index: TileIndex, settings: Settings,
     """Return the arrays of a tile, see projects/lidar/store.py, and its record without a name."""
     points = read_points(header.path, [*FIELDS, *CHANNELS, *(['lod3'] if 'lod3' in header.dimensions else [])])
     label, kind = _labels(points, settings)
-    borders = CACHE if cache else None
     if cache:
-        CACHE.keep(header, settings.buffer, border_of(points))
-    around = read_buffer(index, header, settings.buffer, borders)
+        BORDERS.keep(header, settings.buffer, BUFFER_FIELDS, points)
+    around_xyz, around = read_buffer(index, header, settings.buffer, BUFFER_FIELDS, BORDERS if cache else None)
 
     x0, y0, x1, y1 = bounds = (*points.xyz[:, :2].min(axis=0).tolist(), *points.xyz[:, :2].max(axis=0).tolist())
     grid = cut_blocks(bounds, settings.block_size)
     block = grid.number_of(points.xyz[:, :2])
     order = _by_place(points.xyz, block)
     # One copy of the coordinates: at ten million points it is a quarter of a gigabyte.
-    every = np.concatenate([points.xyz[order], around.xyz])
+    every = np.concatenate([points.xyz[order], around_xyz])
     xyz, label, block = every[:len(order)], label[order], block[order]
     fields = {name: values[order] for name, values in points.fields.items() if name != 'lod3'}
     origin = np.floor(xyz.min(axis=0))
@@ -72,7 +74,7 @@ def tile_arrays(header: PointHeader, index: TileIndex, settings: Settings,
         raise UserError(f'{header.path}: expected a tile of at most {LIMIT * settings.quantum:,.0f} m, '
                         f'found {extent:,.0f} m')
     own = np.arange(len(every)) < len(xyz)
-    codes = np.concatenate([fields['classification'], around.codes])
+    codes = np.concatenate([fields['classification'], around['classification']])
     ground = codes == GROUND
     area = max((x1 - x0) * (y1 - y0), 1.0)
 
@@ -81,14 +83,14 @@ def tile_arrays(header: PointHeader, index: TileIndex, settings: Settings,
         'xyz': np.rint((xyz - origin) / settings.quantum).astype(np.int32),
         **{name: fields.pop(name) for name in FIELDS}, 'label': label,
         'source_index': order.astype(np.uint32), 'height': height.astype(np.float16),
-        'building_area': _building_areas(xyz, label, around, settings, len(xyz) / area), 'block': block}
+        'building_area': _building_areas(xyz, label, around_xyz, around, settings, len(xyz) / area), 'block': block}
     arrays['intensity'] = arrays['intensity'].astype(np.uint16, copy=False)
     if points.has_colour and settings.use_rgb:
         arrays['rgb'] = np.stack([fields[name] for name in CHANNELS[:3]], axis=1)
     if points.has_nir and settings.use_infrared:
         arrays['nir'] = fields['nir']
     del fields, points
-    twice = _in_next_tile(xyz, around.xyz, bounds, settings.quantum)
+    twice = _in_next_tile(xyz, around_xyz, bounds, settings.quantum)
     left_out = {}
     for key, scale in settings.scales.items():
         _add_features(arrays, key, scale, every, own)
@@ -132,7 +134,7 @@ def _record(header: PointHeader, settings: Settings, arrays: dict[str, np.ndarra
     if missing:
         notes.append(f'no {", no ".join(missing)}: masked')
     record = {
-        'source': header.path.name, 'kind': kind, 'points': len(arrays['label']),
+        'source': header.path.name, 'crs': header.crs, 'kind': kind, 'points': len(arrays['label']),
         'patches': {key: len(arrays[f'{key}/patch_block']) for key in settings.scales}, 'origin': origin.tolist(),
         'quantum': settings.quantum, 'bounds': list(bounds), 'ndvi': settings.compute_ndvi, 'scales': values['scales'],
         'blocks': blocks.tolist(), 'channels': [name for name in ('rgb', 'nir') if name in arrays], 'notes': notes}
@@ -162,18 +164,18 @@ def _labels(points: Points, settings: Settings) -> tuple[np.ndarray, str]:
     return lod3, 'synthetic'
 
 
-def _building_areas(xyz: np.ndarray, label: np.ndarray, around: Border, settings: Settings,
-                    density: float) -> np.ndarray:
+def _building_areas(xyz: np.ndarray, label: np.ndarray, around_xyz: np.ndarray, around: dict[str, np.ndarray],
+                    settings: Settings, density: float) -> np.ndarray:
     """Return ``(N,)`` float32; buildings are followed into the buffer."""
     is_part = np.zeros(256, bool)
     is_part[[*BUILDING_PARTS, BUILDING]] = True
     rows = np.flatnonzero(is_part[label])
-    if settings.labels != 'asprs' and around.lod3 is not None:
-        outside = is_part[around.lod3]
+    if settings.labels != 'asprs' and (around['lod3'] != IGNORE).any():
+        outside = is_part[around['lod3']]
     else:
         mapping = {**ASPRS, **dict(settings.mapping)}
-        outside = is_part[labels_of_codes(around.codes, '', mapping, unknown='ignore')]
-    areas = footprint_areas(np.concatenate([xyz[rows, :2], around.xyz[outside, :2]]), density)
+        outside = is_part[labels_of_codes(around['classification'], '', mapping, unknown='ignore')]
+    areas = footprint_areas(np.concatenate([xyz[rows, :2], around_xyz[outside, :2]]), density)
     out = np.zeros(len(xyz), np.float32)
     out[rows] = areas[:len(rows)]
     return out

@@ -56,6 +56,9 @@ class CostSetting:
             raise UserError(f'config {self.config}: it has no model')
         torch.manual_seed(0)
         model = MODELS.build(cfg.model)
+        if not hasattr(model, 'num_classes'):
+            raise UserError(f'config {self.config}: model {type(model).__name__}: expected a segmentor of images, '
+                            'whose cost is that of an input of --input HEIGHT WIDTH')
         if torch.device(self.device).type == 'cpu':
             model = revert_sync_batchnorm(model)
         model = model.to(self.device)
