@@ -129,7 +129,8 @@ def _scores(published: Mapping, scores: Mapping[str, Mapping]) -> list[str]:
 def _limits(lineage: Mapping, config: Mapping, meta: Mapping, scores: Mapping[str, Mapping]) -> list[str]:
     names = ', '.join(_name(data) for data in lineage.get('data') or ()) or 'data that were not recorded'
     counted = _nouns(scores)[1]
-    facts = [f'It labels every {counted[:-1]} with one of the {len(meta["classes"])} classes above, and knows no others.',
+    facts = [f'It labels every {counted[:-1]} with one of the {len(meta["classes"])} classes above, and knows no '
+             'others.',
              f'It was trained on {names}; these records hold no score on other data.']
     reader = next(iter(config.get('test_pipeline') or ()), {})
     if reader.get('bands'):
