@@ -23,6 +23,29 @@ CLOSING = {'(': ')', '[': ']'}
 WORDS = {'true': True, 'false': False}
 
 
+def read_assignment(pairs: Iterable[str] | None, splits: Iterable[str], names: str) -> dict[str, list[str]] | None:
+    """Read ``--assign SPLIT=NAME[,NAME]``: the names of each split; None where nothing was given.
+
+    Args:
+        pairs: The arguments.
+        splits: What a split may be called.
+        names: What the names are of, for messages: ``GROUP``.
+
+    Raises:
+        UserError: An argument is not of that form.
+    """
+    if pairs is None:
+        return None
+    assignment: dict[str, list[str]] = {}
+    for pair in pairs:
+        split, sign, found = pair.partition('=')
+        if split not in splits or not sign or not found:
+            raise UserError(f'--assign: expected SPLIT={names}[,{names}] with a split of {tuple(splits)}, '
+                            f'found {pair!r}')
+        assignment.setdefault(split, []).extend(found.split(','))
+    return assignment
+
+
 def read_options(arguments: Iterable[str]) -> dict[str, Any]:
     """Read ``KEY=VALUE`` arguments; of a key that is given twice the last one counts.
 

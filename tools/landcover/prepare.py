@@ -8,6 +8,7 @@ from pathlib import Path
 
 from projects.engine.cli import Parser, run
 from projects.engine.errors import UserError
+from projects.engine.options import read_assignment
 from projects.landcover.data.check import check_prepared, check_source
 from projects.landcover.data.layouts import LAYOUTS, SPLITS
 from projects.landcover.data.manifest import MANIFEST_NAME
@@ -50,18 +51,6 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def parse_assignment(pairs: list[str] | None) -> dict[str, list[str]] | None:
-    if pairs is None:
-        return None
-    assignment: dict[str, list[str]] = {}
-    for pair in pairs:
-        split, equals, groups = pair.partition('=')
-        if split not in SPLITS or not equals or not groups:
-            raise UserError(f'--assign: expected SPLIT=GROUP[,GROUP] with a split of {SPLITS}, found {pair!r}')
-        assignment.setdefault(split, []).extend(groups.split(','))
-    return assignment
-
-
 def show(report: Report) -> None:
     if any(patch.split for patch in report.patches):
         print('\n'.join(report.table()))
@@ -91,7 +80,7 @@ def main() -> int:
             block_size=args.block_size,
             gap=args.gap,
             group_regex=args.group_regex,
-            assign=parse_assignment(args.assign),
+            assign=read_assignment(args.assign, SPLITS, 'GROUP'),
             tile=args.tile,
             align=args.align,
             bands=tuple(args.bands),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from projects.engine.cli import Parser, run
 from projects.engine.errors import UserError
+from projects.engine.options import read_assignment
 from projects.lidar.splits import assign, check_splits, write_splits
 from projects.lidar.store import SPLIT_NAMES, SPLITS, open_store
 
@@ -25,25 +26,14 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def parse_assignment(pairs: list[str] | None) -> dict[str, list[str]] | None:
-    if pairs is None:
-        return None
-    assignment: dict[str, list[str]] = {}
-    for pair in pairs:
-        split, sign, names = pair.partition('=')
-        if not sign or not names:
-            raise UserError(f'--assign: expected SPLIT=TILE[/BLOCK][,…], found {pair!r}')
-        assignment.setdefault(split, []).extend(names.split(','))
-    return assignment
-
-
 def main() -> int:
     args = parse()
     store = open_store(args.store)
     if not args.check:
         if store.splits is not None and not args.overwrite:
             raise UserError(f'{args.store / SPLITS}: is there already; --check proves it, --overwrite replaces it')
-        write_splits(store, assign(store, args.ratios, args.seed, args.block_size, parse_assignment(args.assign)))
+        named = read_assignment(args.assign, SPLIT_NAMES, 'TILE[/BLOCK]')
+        write_splits(store, assign(store, args.ratios, args.seed, args.block_size, named))
     listed = check_splits(store)
     blocks = [split for tile in store.splits['blocks'].values() for split in tile.values()]
     print(f'{args.store}: {", ".join(f"{blocks.count(name)} blocks {name}" for name in SPLIT_NAMES)}')
