@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from projects.engine.errors import UserError, told
 from projects.geo.point_clouds import CHANNELS, PointHeader, Points, read_points
 from projects.geo.point_tiles import TileIndex, share_ground
 
@@ -42,10 +43,12 @@ class BorderCache:
 
 
 def read_buffer(index: TileIndex, header: PointHeader, width: float, fields: Mapping[str, np.generic],
-                cache: BorderCache | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+                cache: BorderCache | None = None
+                ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, str]]:
     """Return the points of neighbouring tiles within ``width`` metres of a tile's box, along x and along y.
 
     Points inside the box are left out, its border included, where two tiles share ground: the tile's own count.
+    A neighbour that cannot be read is left out, too: its damage is no fault of this tile.
 
     Args:
         index: All tiles of the run.
@@ -55,18 +58,20 @@ def read_buffer(index: TileIndex, header: PointHeader, width: float, fields: Map
         cache: Of borders; None to read every time.
 
     Returns:
-        ``(n, 3)`` float64 absolute, in the order of the neighbours; dimension to ``(n,)`` values.
-
-    Raises:
-        UserError: A neighbour's file is damaged.
+        ``(n, 3)`` float64 absolute, in the order of the neighbours; dimension to ``(n,)`` values; file name
+        of each neighbour that could not be read to what was wrong.
     """
     x0, y0, _, x1, y1, _ = header.bounds
     box = (x0 - width, y0 - width, x1 + width, y1 + width)
-    parts = []
+    parts, unread = [], {}
     for other in index.neighbours(header, width) if width > 0 else ():
         # The border of a tile that reaches far into this one may lie elsewhere than around this one.
         apart = not share_ground(header, other)
-        part = cache.get(other, width, fields) if cache is not None and apart else _read(other, fields, box)
+        try:
+            part = cache.get(other, width, fields) if cache is not None and apart else _read(other, fields, box)
+        except (UserError, OSError) as error:
+            unread[other.path.name] = getattr(error, 'strerror', None) or told(error).removeprefix(f'{other.path}: ')
+            continue
         x, y = part.xyz[:, 0], part.xyz[:, 1]
         near = (x >= box[0]) & (x < box[2]) & (y >= box[1]) & (y < box[3])
         if not apart:
@@ -75,7 +80,7 @@ def read_buffer(index: TileIndex, header: PointHeader, width: float, fields: Map
     return np.concatenate([np.zeros((0, 3)), *(part.xyz for part in parts)]), {
         name: np.concatenate([np.zeros(0, missing.dtype), *(
             part.fields[name].astype(missing.dtype, copy=False) if name in part.fields
-            else np.full(len(part), missing) for part in parts)]) for name, missing in fields.items()}
+            else np.full(len(part), missing) for part in parts)]) for name, missing in fields.items()}, unread
 
 
 def _read(header: PointHeader, names: Iterable[str], bounds: tuple[float, ...] | None = None) -> Points:

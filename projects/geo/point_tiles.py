@@ -64,10 +64,7 @@ class TileIndex:
     """The tiles of one run, by the boxes of their headers.
 
     Args:
-        headers: One per file. A file given twice counts once.
-
-    Raises:
-        UserError: Two files have the same name: outputs are named after it.
+        headers: One per file. A file given twice counts once; files of the same name in two folders are two tiles.
     """
 
     def __init__(self, headers: Sequence[PointHeader]) -> None:

@@ -17,7 +17,10 @@ from projects.engine.errors import UserError
 from projects.engine.files import write_json
 from projects.lidar.store import SPLIT_NAMES, SPLITS, Store, Tile
 
-TOUCH = 0.5  # metres that blocks of different tiles may share along their border
+# Metres that blocks of different tiles may share along their border: less than a step of 1 cm. Tiles that have both
+# borders share none.
+TOUCH = 0.005
+SLACK = 0.5  # metres by which blocks may be larger than told: sides of tiles are rarely a multiple of them
 
 
 def assign(store: Store, ratios: Sequence[float] = (0.7, 0.15, 0.15), seed: int = 0, block_size: float | None = None,
@@ -54,7 +57,7 @@ def assign(store: Store, ratios: Sequence[float] = (0.7, 0.15, 0.15), seed: int 
     for (name, number), split in zip(names, splits):
         blocks.setdefault(name, {})[str(number)] = split
     return {'ratios': list(ratios) if assignment is None else None, 'seed': seed, 'block_size': block_size,
-            'ground': ground_digest(store),
+            'ground': store.ground,
             'points': {split: sum(count for count, one in zip(counts, splits) if one == split)
                        for split in SPLIT_NAMES}, 'blocks': blocks}
 
@@ -65,17 +68,12 @@ def write_splits(store: Store, splits: Mapping[str, Any]) -> None:
     store.splits = dict(splits)
 
 
-def ground_digest(store: Store) -> str:
-    """Return a digest of all blocks: splits of other blocks mean nothing."""
-    text = ';'.join(f'{name}:{store.tiles[name].record["blocks"]}' for name in sorted(store.tiles))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def check_splits(store: Store) -> dict[str, dict[str, int]]:
     """Prove that no point of a patch of one split lies in a patch or in a block of another, at any scale.
 
     From the patch lists: of every tile and scale, each listed row is looked up in its block, and is marked with the
-    splits of the patches that list it. Across tiles that share ground, points of equal place count as one.
+    splits of the patches that list it. Across tiles that share ground, points of equal place count as one, and no listed
+    point may lie inside a block of another split.
 
     Returns:
         By scale, the number of distinct points that each split's patches list.
@@ -85,9 +83,7 @@ def check_splits(store: Store) -> dict[str, dict[str, int]]:
     """
     if store.splits is None:
         raise UserError(f'{store.root / SPLITS}: expected the splits, found no file; run tools/lidar/split.py')
-    if store.splits.get('ground') != ground_digest(store):
-        raise UserError(f'{store.root / SPLITS}: expected splits of these tiles and blocks, found some of others; run '
-                        'tools/lidar/split.py again')
+    store.check_splits_fit()
     listed = {scale: dict.fromkeys(SPLIT_NAMES, 0) for scale in store.scales}
     marks = {}
     for name in sorted(store.tiles):
@@ -102,6 +98,11 @@ def check_splits(store: Store) -> dict[str, dict[str, int]]:
         if shared:
             raise UserError(f'{store.root}: {shared:,} points lie in tile {one} and in tile {other} at the same place '
                             'and belong to different splits')
+        for tile, there in ((one, other), (other, one)):
+            inside = _inside_other_splits(store, tile, marks[tile], there)
+            if len(inside):
+                raise UserError(f'{store.root}: {len(inside):,} points of tile {tile}, row {int(inside[0])} among them, '
+                                f'lie in blocks of tile {there} that belong to other splits')
     return listed
 
 
@@ -147,6 +148,30 @@ def _shared_places(one: Tile, marks: np.ndarray, other: Tile, other_marks: np.nd
     return int(np.count_nonzero(together & (together - 1)))
 
 
+def _inside_other_splits(store: Store, name: str, marks: np.ndarray, there: str) -> np.ndarray:
+    """Return the rows of a tile that it lists and that lie inside blocks of another split of another tile.
+
+    Points on a block's border are not inside it: tiles may be cut with both borders.
+    """
+    tile, blocks = store.tiles[name], np.array(store.tiles[there].record['blocks'], float).reshape(-1, 4)
+    margin = TOUCH + tile.quantum  # positions are rounded: what _groups takes to touch must pass
+    low, high = blocks[:, :2] + margin, blocks[:, 2:] - margin
+    bounds = tile.record['bounds']
+    near = np.flatnonzero((low < bounds[2:]).all(axis=1) & (high > bounds[:2]).all(axis=1))
+    if not len(near):
+        return np.zeros(0, np.int64)
+    xy = tile.array('xyz')[:, :2] * tile.quantum + tile.origin[:2]
+    rows = np.flatnonzero((marks != 0) & (xy > low[near].min(axis=0)).all(axis=1)
+                          & (xy < high[near].max(axis=0)).all(axis=1))
+    wrong = np.zeros(len(rows), bool)
+    for number in near:
+        bit = _bit(store.split_of(there, int(number)))
+        if bit:
+            inside = ((xy[rows] > low[number]) & (xy[rows] < high[number])).all(axis=1)
+            wrong |= inside & (marks[rows] != bit)
+    return rows[wrong]
+
+
 def _pairs_that_meet(store: Store) -> list[tuple[str, str]]:
     names = sorted(store.tiles)
     boxes = np.array([store.tiles[name].record['bounds'] for name in names], float).reshape(-1, 4)
@@ -181,7 +206,7 @@ def _groups(boxes: np.ndarray, tiles: list[str], block_size: float | None) -> np
 
     if block_size is not None:
         sides = (boxes[:, 2:] - boxes[:, :2]).max(initial=0)
-        if block_size < sides - TOUCH:
+        if block_size < sides - SLACK:
             raise UserError(f'--block-size: expected at least the {sides:g} m of the blocks of the store, '
                             f'found {block_size:g}')
         squares = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2 / block_size).astype(np.int64)

@@ -1,7 +1,8 @@
 """The tile store: every point once, patches of every scale as lists of rows.
 
 ```
-STORE/manifest.json            settings, statistics, one item a tile (name, source, sha256, points, patches a scale)
+STORE/manifest.json            settings, statistics, one item a tile (name, source, sha256, points, patches a scale);
+                               `incomplete` from the first tile of a store that is prepared anew to the last one
 STORE/splits.json              the split of every block (projects/lidar/splits.py)
 STORE/tiles/NAME.safetensors   the arrays below, read through a memory map
 STORE/tiles/NAME.json          the record of one tile: origin, quantum, kind, blocks, statistics
@@ -26,6 +27,7 @@ s/patch_box f64 (P, 4)           absolute x0, y0, x1, y1; s/patch_block u16 (P,)
 ===============================  ======================================================================================
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +42,7 @@ from projects.engine.files import atomic_path, sha256_of, write_json
 from projects.lidar.features import network_features
 
 MANIFEST, SPLITS, TILES = 'manifest.json', 'splits.json', 'tiles'
+INCOMPLETE = 'incomplete'
 VERSION = 1
 SPLIT_NAMES = ('train', 'val', 'test')
 _DTYPES = {'U8': np.uint8, 'I8': np.int8, 'U16': np.uint16, 'I16': np.int16, 'U32': np.uint32, 'I32': np.int32,
@@ -239,14 +242,24 @@ class Store:
         path = root / SPLITS
         self.splits: dict[str, Any] | None = read_json(path) if path.is_file() else None
 
+    @cached_property
+    def ground(self) -> str:
+        """See :func:`ground_digest`."""
+        return ground_digest({name: tile.record for name, tile in self.tiles.items()})
+
+    @property
+    def splits_fit(self) -> bool:
+        """Whether there are splits, of these very blocks."""
+        return self.splits is not None and self.splits.get('ground') == self.ground
+
     @property
     def scales(self) -> dict[str, dict[str, Any]]:
         """Settings by scale: size, overlap, points, neighbours, buffer, sor, ror."""
         return self.manifest['settings']['scales']
 
     def split_of(self, tile: str, block: int) -> str:
-        """Return the split of a block; '' where none is assigned."""
-        if self.splits is None:
+        """Return the split of a block; '' where none is assigned, or splits are of other blocks."""
+        if not self.splits_fit:
             return ''
         return self.splits['blocks'].get(tile, {}).get(str(block), '')
 
@@ -254,7 +267,7 @@ class Store:
         """Return the patches of a scale in the order of the tiles' names.
 
         Raises:
-            UserError: The store has no such scale, or no splits though one is asked for.
+            UserError: The store has no such scale, or no splits of its blocks though one is asked for.
         """
         if scale not in self.scales:
             raise UserError(f'{self.root}: scale: expected one of {", ".join(self.scales)}, found {scale!r}')
@@ -262,6 +275,8 @@ class Store:
             raise UserError(f'{self.root / SPLITS}: expected the splits, found no file; run tools/lidar/split.py')
         if split is not None and split not in SPLIT_NAMES:
             raise UserError(f'{self.root}: split: expected one of {", ".join(SPLIT_NAMES)}, found {split!r}')
+        if split is not None:
+            self.check_splits_fit()
         found = []
         for name in sorted(self.tiles):
             tile = self.tiles[name]
@@ -273,6 +288,16 @@ class Store:
                     found.append(PatchRef(name, scale, number, block, count, tile.kind, here))
         return found
 
+    def check_splits_fit(self) -> None:
+        """Refuse splits of other blocks: the same numbers are other ground.
+
+        Raises:
+            UserError: They are.
+        """
+        if not self.splits_fit:
+            raise UserError(f'{self.root / SPLITS}: expected splits of these tiles and blocks, found some of others; '
+                            'run tools/lidar/split.py --overwrite')
+
     def read(self, ref: PatchRef, rows: int | None = None) -> Patch:
         """Read a patch, or the first ``rows`` points of it."""
         return self.tiles[ref.tile].read_patch(ref.scale, ref.number, rows)
@@ -282,7 +307,7 @@ def open_store(root: str | Path) -> Store:
     """Open a store that tools/lidar/prepare.py wrote.
 
     Raises:
-        UserError: There is none, or it is of another version.
+        UserError: There is none, it is of another version, or a preparation of it did not come to its end.
     """
     root = Path(root)
     if not (root / MANIFEST).is_file():
@@ -290,7 +315,23 @@ def open_store(root: str | Path) -> Store:
     manifest = read_json(root / MANIFEST)
     if manifest.get('version') != VERSION:
         raise UserError(f'{root / MANIFEST}: version: expected {VERSION}, found {manifest.get("version")!r}')
-    return Store(root, manifest)
+    again = 'a preparation did not come to its end; give the prepare command again'
+    if manifest.get(INCOMPLETE):
+        raise UserError(f'{root}: expected a whole store, found a part of one: {again}')
+    store = Store(root, manifest)
+    # A run that ends early leaves the manifest of before it beside tiles of its own.
+    strange = [item['name'] for item in manifest['items']
+               if store.tiles[item['name']].record.get('sha256') != item['sha256']]
+    if strange:
+        raise UserError(f'{root}: expected the tiles of {MANIFEST}, found {len(strange)} others ({strange[0]} among '
+                        f'them): {again}')
+    return store
+
+
+def ground_digest(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a digest of the blocks of all tiles, from their records by name: splits of other blocks mean nothing."""
+    text = ';'.join(f'{name}:{records[name]["blocks"]}' for name in sorted(records))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_tile(path: str | Path, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,14 +340,18 @@ def write_tile(path: str | Path, arrays: Mapping[str, np.ndarray], record: Mappi
     Returns:
         The record, with ``sha256`` and ``bytes`` of the file.
     """
+    record = {**record, **write_arrays(path, arrays)}
+    write_json(Path(path).with_suffix('.json'), record)
+    return record
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Write a tile's arrays alone; return what its record says of the file, ``sha256`` and ``bytes``."""
     from safetensors.numpy import save_file  # here: readers do without
 
-    path = Path(path)
     with atomic_path(path) as temporary:
         save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, str(temporary))
-        record = {**record, 'sha256': sha256_of(temporary), 'bytes': temporary.stat().st_size}
-    write_json(path.with_suffix('.json'), record)
-    return record
+        return {'sha256': sha256_of(temporary), 'bytes': temporary.stat().st_size}
 
 
 def read_tile(path: str | Path) -> Tile:

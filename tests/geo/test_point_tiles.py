@@ -78,17 +78,18 @@ def test_a_buffer_is_what_one_tile_would_have(tmp_path: Path, cache: BorderCache
     fields = {'intensity': np.uint16(0), 'part': np.uint8(77), 'red': np.uint16(5)}
     for header, other, mine in zip(index.headers, index.headers[::-1], (xyz[:, 0] < 1020, xyz[:, 0] >= 1020)):
         x0, y0, _, x1, y1, _ = header.bounds
-        around, found = read_buffer(index, header, 5.0, fields, cache)
+        around, found, unread = read_buffer(index, header, 5.0, fields, cache)
         inside = (np.abs(xyz[:, 0] - (x0 + x1) / 2) < (x1 - x0) / 2 + 5) & ~mine
         inside &= (xyz[:, 1] >= y0 - 5) & (xyz[:, 1] < y1 + 5)
         assert found['intensity'].tolist() == number[inside].tolist()  # in the order of the file
+        assert unread == {}
         np.testing.assert_allclose(around, xyz[inside], rtol=0, atol=1e-8)
         part = number[inside] % 9 if other.path.name == 'a.laz' else np.full(inside.sum(), 77)  # b has none
         assert found['part'].tolist() == part.tolist()
         assert found['red'].tolist() == [5] * inside.sum()  # and none has colours
         assert {name: value.dtype for name, value in found.items()} == {
             name: value.dtype for name, value in fields.items()}
-    around, found = read_buffer(index, index.headers[0], 0.0, fields, cache)
+    around, found, unread = read_buffer(index, index.headers[0], 0.0, fields, cache)
     assert (around.shape, found['part'].shape, found['part'].dtype) == ((0, 3), (0,), np.uint8)
 
 
@@ -103,12 +104,36 @@ def test_a_cached_border_is_read_again_when_its_file_changed(tmp_path: Path) -> 
     assert len(after) == len(before) and set(after.tolist()) == {9} != set(before.tolist())
 
 
+@pytest.mark.parametrize('cache', [None, BorderCache()])
+def test_a_neighbour_that_cannot_be_read_is_left_out_and_told(tmp_path: Path, cache: BorderCache | None) -> None:
+    xyz, number = write_halves(tmp_path)
+    write_points(tmp_path / 'c.laz', xyz[:9] + (0, 20, 0), {'intensity': number[:9]}, crs=None)
+    index = TileIndex([read_header(tmp_path / name) for name in ('a.laz', 'b.laz', 'c.laz')])
+    fields = {'intensity': np.uint16(0)}
+    whole = (tmp_path / 'b.laz').read_bytes()
+    (tmp_path / 'b.laz').write_bytes(whole[:2000] + bytes(4000) + whole[6000:])
+    read_header(tmp_path / 'b.laz')  # only its body is damaged
+    _, found, unread = read_buffer(index, index.headers[0], 20.0, fields, cache)
+    assert list(unread) == ['b.laz'] and str(tmp_path) not in unread['b.laz']
+    assert set(found['intensity'].tolist()) <= set(range(9)) and len(found['intensity'])
+    (tmp_path / 'b.laz').unlink()
+    assert read_buffer(index, index.headers[0], 20.0, fields, cache)[2].keys() == {'b.laz'}
+    (tmp_path / 'b.laz').write_bytes(whole)
+    _, found, unread = read_buffer(index, index.headers[0], 20.0, fields, cache)
+    assert unread == {} and len(found['intensity']) > 1000
+
+
+def test_tiles_of_one_name_in_two_folders_are_two_tiles() -> None:
+    index = TileIndex([header('x/a.laz', 0, 0, 50, 50), header('y/a.laz', 50, 0, 100, 50)])
+    assert [other.path for other in index.neighbours(index.headers[0], 1)] == [Path('y/a.laz')]
+
+
 def test_points_of_shared_ground_count_once(tmp_path: Path) -> None:
     xyz, number = write_halves(tmp_path)
     write_points(tmp_path / 'b.laz', xyz[xyz[:, 0] >= 1010], {'intensity': number[xyz[:, 0] >= 1010]}, crs=None)
     index = TileIndex([read_header(tmp_path / name) for name in ('a.laz', 'b.laz')])
     assert len(index.overlaps()) == 1
-    _, found = read_buffer(index, index.headers[0], 5.0, {'intensity': np.uint16(0)}, BorderCache())
+    _, found, _ = read_buffer(index, index.headers[0], 5.0, {'intensity': np.uint16(0)}, BorderCache())
     own = number[xyz[:, 0] < 1020]
     assert len(found['intensity']) and not set(found['intensity'].tolist()) & set(own.tolist())
     assert len(np.unique(found['intensity'])) == len(found['intensity'])
@@ -136,7 +161,7 @@ def test_real_seam(shared_data: Path) -> None:
     index = TileIndex([read_header(path) for path in sorted(folder.glob('*.laz'))])
     assert index.overlaps() == []
     tile = next(one for one in index.headers if '77055_627755' in one.path.name)
-    around, _ = read_buffer(index, tile, 8.0, {})
+    around, _, _ = read_buffer(index, tile, 8.0, {})
     merged = read_points(shared_data / 'lidar/merged_0770500_6277500_150x100_LA93_IGN69.laz', [],
                          (770_542, 6_277_492, 770_608, 6_277_558))
     assert tile.count == 72_770

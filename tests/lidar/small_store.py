@@ -7,7 +7,7 @@ import numpy as np
 from projects.lidar.classes import BUILDING, IGNORE, LOD3
 from projects.lidar.preparation.blocks import cut_blocks
 from projects.lidar.preparation.patches import cut_patches
-from projects.lidar.store import Store, mean_ground, open_store, write_manifest, write_tile
+from projects.lidar.store import Store, ground_digest, mean_ground, open_store, write_manifest, write_tile
 
 SCALES = {'50': dict(size=50.0, overlap=0.15, points=256, neighbours=20, buffer=8.0, sor=dict(k=8, std=1.5),
                      ror=dict(radius=0.5, neighbours=3)),
@@ -99,7 +99,8 @@ def small_store(root: Path, tiles: int = 2, points: int = 4000, side: float = 20
         from projects.engine.files import write_json
 
         names = ('train', 'train', 'val', 'test')
-        write_json(root / 'splits.json', {'blocks': {
-            record['name']: {str(block): names[block % 4] for block in range(len(record['blocks']))}
-            for record in records}})
+        blocks = {record['name']: {str(block): names[block % 4] for block in range(len(record['blocks']))}
+                  for record in records}
+        ground = ground_digest({record['name']: record for record in records})
+        write_json(root / 'splits.json', {'ground': ground, 'blocks': blocks})
     return open_store(root)

@@ -23,10 +23,16 @@ def test_the_largest_neighbour_and_its_gradient(generator):
     torch.testing.assert_close(torch.autograd.grad(found, x, grad)[0], wanted)
 
 
-def test_of_equal_neighbours_the_first_gets_the_gradient():
-    x = torch.tensor([[1.0], [2.0], [2.0]], requires_grad=True)
-    gather_max(x, torch.tensor([[0, 2, 1], [1, 2, 2]])).sum().backward()
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.skipif(
+    not torch.cuda.is_available(), reason='needs a GPU'))])
+def test_of_equal_neighbours_the_first_gets_the_gradient(device):
+    x = torch.tensor([[1.0], [2.0], [2.0]], device=device, requires_grad=True)
+    gather_max(x, torch.tensor([[0, 2, 1], [1, 2, 2]], device=device)).sum().backward()
     assert x.grad.tolist() == [[0.0], [1.0], [1.0]]
+    x = torch.ones(64, 33, device=device, requires_grad=True)  # rows that a GPU reduces by many threads
+    index = torch.stack([torch.arange(64).roll(number) for number in range(64)]).to(device)
+    gather_max(x, index).sum().backward()
+    assert (x.grad == 1).all()  # row by row another neighbour comes first
 
 
 def test_bfloat16_keeps_the_winner_of_many(generator):

@@ -79,6 +79,8 @@ def test_a_merge_file_names_the_patches(root, tmp_path):
     write_merge(tmp_path / 'merge.json', merge_of(refs, {'50': 0.6, '150': 0.4}, split='train'))
     dataset = LidarPatchDataset(str(root), split='train', merge_file=str(tmp_path / 'merge.json'))
     assert ids(dataset) == [ref.sample_id for ref in weighted_merge(refs, {'50': 0.6, '150': 0.4})]
+    with pytest.raises(UserError, match=r'merge_file .*merge.json: expected scales among 50, 100, found 150'):
+        LidarPatchDataset(str(root), split='train', scales=['50', '100'], merge_file=str(tmp_path / 'merge.json'))
 
 
 def test_points_are_limited_for_each_scale(root):

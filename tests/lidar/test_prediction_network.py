@@ -23,11 +23,13 @@ from projects.engine.lineage_record import read_lineage
 from projects.lidar.classes import LOD3
 from projects.lidar.datasets.collate import collate_points
 from projects.lidar.datasets.patches import LidarPatchDataset
+from projects.lidar.prediction.answers import mean_answers
 from projects.lidar.prediction.classify import classify
 from projects.lidar.prediction.experts import assemble_experts, read_pairs
 from projects.lidar.prediction.gate import read_gate
 from projects.lidar.prediction.gate_data import GatePoints, evaluate_gate, fit_gate_file
 from projects.lidar.prediction.network import NetworkPatches, points_seen, scales_of
+from projects.lidar.prediction.streaming import TileStream
 
 CONFIG = """
 custom_imports = dict(imports=['projects.lidar.datasets', 'projects.lidar.models', 'projects.lidar.losses'])
@@ -101,11 +103,32 @@ def test_amp_stays_near(small: tuple[Path, Path], store) -> None:
 def test_scales_and_points_are_those_of_the_test_data(small: tuple[Path, Path]) -> None:
     cfg = load_config(small[0])
     assert list(scales_of(cfg)) == ['50'] and list(scales_of(cfg, ['100', '50'])) == ['100', '50']
-    assert points_seen(cfg, scales_of(cfg, ['100'])) == {'100': 400}
+    assert points_seen(cfg, scales_of(cfg, ['100'])) == {'100': 200}  # what SamplePoints keeps
     cfg.test_dataloader.dataset.points = {'50': 64}
+    assert points_seen(cfg, scales_of(cfg, ['50', '100'])) == {'50': 64, '100': 200}
+    cfg.test_pipeline[0].count = 500
     assert points_seen(cfg, scales_of(cfg, ['50', '100'])) == {'50': 64, '100': 400}
+    cfg.test_pipeline = cfg.test_pipeline[1:]
+    assert points_seen(cfg, scales_of(cfg, ['100'])) == {'100': 400}
     with pytest.raises(UserError, match='scales: expected some of 50, 100, each once, found 150'):
         scales_of(cfg, ['150'])
+
+
+def test_points_that_the_network_does_not_see_change_nothing(small: tuple[Path, Path], store) -> None:
+    model, cfg = load_model(*small, device='cpu')
+    scales, network, asked = ('50', '100'), NetworkPatches(model, cfg), set()
+
+    def watched(patches):
+        asked.update(len(patch.xyz) for patch in patches)
+        return network(patches)
+
+    tile, seen = store.tiles['tile_00'], points_seen(cfg, scales_of(cfg, scales))
+    few = mean_answers(TileStream(tile, scales, watched, len(LOD3), seen))
+    assert max(asked) == 200
+    many = mean_answers(TileStream(tile, scales, watched, len(LOD3), {'50': 400, '100': 400}))
+    assert max(asked) > 200
+    for name in ('classes', 'confidence', 'entropy', 'disagreement'):
+        np.testing.assert_array_equal(getattr(few, name), getattr(many, name), err_msg=name)
 
 
 def test_a_config_of_another_kind_is_refused(small: tuple[Path, Path], tmp_path: Path, store) -> None:

@@ -216,6 +216,32 @@ def test_a_disk_that_is_full_costs_the_tile_not_the_run(tmp_path: Path, monkeypa
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['b.laz', 'records']
 
 
+@pytest.mark.parametrize('failure, told', [
+    (RuntimeError('CUDA out of memory.\nTried to allocate 2.00 GiB.'),
+     'RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB.'),
+    (MemoryError(), 'MemoryError')])
+def test_whatever_a_tile_fails_of_the_others_are_classified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                            failure: Exception, told: str) -> None:
+    write_tile_file(tmp_path / 'a.laz')
+    write_tile_file(tmp_path / 'b.laz', x=775_000.0)
+    targets = plan_targets([tmp_path / 'a.laz', tmp_path / 'b.laz'], tmp_path / 'out')
+
+    def fails_at_a(patches):
+        if patches[0].tile == 'a':
+            raise failure
+        return Heights()(patches)
+
+    first, second = run(targets, fails_at_a)
+    assert first.error == f'{tmp_path / "a.laz"}: {told}' and second.error is None
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['b.laz', 'records']
+    monkeypatch.setenv('TERRACE_DEBUG', '1')
+    with pytest.raises(type(failure)):
+        run(targets, fails_at_a)
+    monkeypatch.delenv('TERRACE_DEBUG')
+    first, second = run(targets)
+    assert first.error is None and not first.already and second.already
+
+
 def test_a_classified_tile_is_no_input(tmp_path: Path) -> None:
     source, target = tmp_path / 'tile.laz', tmp_path / 'out/tile.laz'
     write_tile_file(source)

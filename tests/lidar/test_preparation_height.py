@@ -57,6 +57,24 @@ def test_ground_that_may_lie_outside_is_not_known():
     assert not known[rim].any()
 
 
+def test_ground_of_the_buffer_alone_is_none():
+    xyz, ground, _ = slope_with_a_house(np.random.default_rng(5))
+    own = xyz[:, 0] < 770050
+    assert np.array_equal(height_above_ground(xyz, ground & ~own, own), height_above_ground(xyz, None, own))
+
+
+def test_known_heights_of_an_unclassified_cloud_are_those_of_a_larger_one():
+    rng = np.random.default_rng(6)
+    flat = rng.uniform(0, (300, 160), (60_000, 2))
+    barn = (np.abs(flat - [180, 80]) < [14.5, 20]).all(1)  # cut, it looks like a hill that goes on
+    xyz = np.column_stack([flat, 0.1 * flat[:, 0] + 9.0 * barn + rng.normal(0, 0.1, len(flat))]).round(2) + 1000.0
+    merged = height_above_ground(xyz, None, np.ones(len(xyz), bool))
+    rows = np.flatnonzero(xyz[:, 0] < 1185)
+    found, known = known_heights(xyz[rows], None, xyz[rows, 0] < 1170)
+    wrong = np.abs(found - merged[xyz[:, 0] < 1170]) > 1e-5
+    assert wrong.sum() > 100 and not wrong[known].any() and known.sum() > 1000
+
+
 @pytest.mark.parametrize('count', [1, 2, 5])
 def test_a_handful_of_points(count):
     xyz = np.random.default_rng(4).uniform(0, 3, (count, 3))

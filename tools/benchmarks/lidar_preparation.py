@@ -8,7 +8,8 @@ reading included, and the peak memory of the largest process. The peer gets the 
 needs to write anything at all (no infrared, one processing mode; SOR, ROR and farthest points are asked for, and it
 does none of them). It is installed into an environment of its own where DIR holds none. The second table prepares many
 small synthetic tiles with one worker and with two, beside a loop of pure arithmetic in one and two processes: what
-this machine's two processors are worth.
+this machine's two processors are worth. Status 1 where the aims of the first table are missed: the second one's figure
+is the machine's as much as ours.
 """
 
 import argparse
@@ -147,11 +148,12 @@ def side_by_side(args: argparse.Namespace, work: Path) -> dict:
         [name, f'{cost.cpu:.1f}', f'{rates[name]:,.0f}', f'{cost.memory:.0f}',
          '' if name == ours else f'{rates[ours] / rates[name]:.1f}x'] for name, cost in costs.items()]))
     peers = [rate for name, rate in rates.items() if name != ours]
-    if peers:
-        print(f'aim: {RATIO:g}x of full features and {MEMORY:g} MB: '
-              + ('reached' if rates[ours] >= RATIO * peers[0] and costs[ours].memory <= MEMORY else 'missed'))
-    return {'points': points, 'runs': [{'name': name, **asdict(cost), 'points_per_cpu_second': rates[name]}
-                                       for name, cost in costs.items()]}
+    reached = {f'at most {MEMORY:g} MB': costs[ours].memory <= MEMORY,
+               **({f'{RATIO:g}x of full features': rates[ours] >= RATIO * peers[0]} if peers else {})}
+    for aim, good in reached.items():
+        print(f'aim: {aim}: ' + ('reached' if good else 'missed'))
+    return {'points': points, 'reached': all(reached.values()), 'runs': [
+        {'name': name, **asdict(cost), 'points_per_cpu_second': rates[name]} for name, cost in costs.items()]}
 
 
 def workers(args: argparse.Namespace, work: Path) -> dict:
@@ -171,7 +173,7 @@ def workers(args: argparse.Namespace, work: Path) -> dict:
             'cpu_seconds': {n: cost.cpu for n, cost in costs.items()}, 'ratio': ratio, 'arithmetic_ratio': most}
 
 
-def main() -> None:
+def main() -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('tiles', type=Path, help='a folder of dense 50 m tiles')
     parser.add_argument('--peer-venv', type=Path, metavar='DIR', help="the peer's environment, made where absent")
@@ -188,6 +190,7 @@ def main() -> None:
             found['workers'] = workers(args, Path(folder))
     if args.json:
         write_json(args.json, found)
+    return 0 if found['side_by_side']['reached'] else 1
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ from mmseg.registry import DATASETS, TRANSFORMS
 from projects.engine.errors import UserError
 from projects.lidar.classes import LOD3
 from projects.lidar.datasets.transforms.selection import SamplePoints
-from projects.lidar.merge import chosen_of, weighted_merge
+from projects.lidar.merge import chosen_of, read_merge, weighted_merge
 from projects.lidar.palette import LOD3_PALETTE
 from projects.lidar.preparation.sampling import farthest_point_order
 from projects.lidar.store import SPLIT_NAMES, Patch, PatchRef, Store, make_patch, open_store
@@ -40,9 +40,10 @@ class LidarPatchDataset(BaseDataset):
         data_root: A store of tools/lidar/prepare.py, or a list of them.
         split: 'train', 'val', 'test', or 'all' (default): whether assigned or not.
         scales: Keys of the store's scales, in the order of the set. Default: all three.
-        weights: Scale to its share of the set; patches of the scales that are too many are left out. Default: all of
-            all scales.
-        merge_file: A manifest of tools/lidar/merge.py, which names the patches instead.
+        weights: Scale to its share of the set; of the scales that are too many, patches are left out: chosen once, by
+            `seed`, for the whole training. Default: all of all scales.
+        merge_file: A manifest of tools/lidar/merge.py, which names the patches instead; its scales must be among
+            `scales`.
         pipeline: Transforms.
         points: Points of a patch at most: a number, one for each scale, or None (default) for as many as the store has
             in farthest-point order.
@@ -95,7 +96,7 @@ class LidarPatchDataset(BaseDataset):
                 for root, store in enumerate(self.stores) for scale in self.scales
                 for ref in store.patches(scale, split)]
         if self.merge_file is not None:
-            refs = [ref for ref in chosen_of(self.merge_file, refs) if ref.scale in self.scales]
+            refs = chosen_of(self.merge_file, refs)
         elif self.weights is not None:
             refs = weighted_merge(refs, self.weights, self.seed)
         if not refs:
@@ -166,7 +167,9 @@ class LidarPatchDataset(BaseDataset):
         if self.merge_file is not None and (self.weights is not None or len(self.roots) > 1):
             raise UserError(f'{name}.merge_file: expected one data_root and no weights beside it, found '
                             f'{len(self.roots)} and {self.weights}')
-        for given, what in ((self.weights, 'weights'), (points if isinstance(points, Mapping) else None, 'points')):
+        merged = None if self.merge_file is None else read_merge(self.merge_file).weights
+        for given, what in ((self.weights, 'weights'), (points if isinstance(points, Mapping) else None, 'points'),
+                            (merged, f'merge_file {self.merge_file}')):
             strange = sorted({str(scale) for scale in given or ()} - set(self.scales))
             if strange:
                 raise UserError(f'{name}.{what}: expected scales among {", ".join(self.scales)}, found '

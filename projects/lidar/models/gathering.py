@@ -21,7 +21,7 @@ class _GatherMax(torch.autograd.Function):
     """A maximum that remembers which neighbour won (a byte) and sends the gradient to that one alone.
 
     Autograd's own gather keeps (M, k, C) and scatters as much: 62 ms against 5 at 6,144 x 32 x 32 on a CPU. Among equal
-    values the first neighbour wins.
+    values the first neighbour wins, on a GPU too: torch.max promises it since 1.7.
     """
 
     @staticmethod

@@ -47,7 +47,8 @@ class PointSegmentor(PointModel):
         Returns:
             ``tensor``: logits (B, classes, N), those of padding meaning nothing. ``loss``: named losses under
             ``decode.``. ``predict``: the data samples (new ones where none were given) with ``seg_logits``
-            (classes, 1, n) and ``pred_sem_seg`` (1, 1, n) of the n points.
+            (classes, 1, n) and ``pred_sem_seg`` (1, 1, n) of the n points. That is the plain arg max, the class whose
+            probability calibration is measured by; classify writes what :mod:`projects.lidar.decision` chooses.
 
         Raises:
             UserError: Another mode, images, or ``loss`` without truth.

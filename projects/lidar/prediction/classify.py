@@ -1,5 +1,6 @@
 """Classify tiles: from a config, a checkpoint and LAS / LAZ / COPC tiles to copies that know their classes."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -70,7 +71,8 @@ def classify(config: str | Path, checkpoint: str | Path, inputs: Sequence[str | 
         cfg_options: Dotted paths and their values.
 
     Yields:
-        One result for each tile, in order. One that fails does not stop the others: look at ``error``.
+        One result for each tile, in order. One that fails, whatever it fails of, does not stop the others: look at
+        ``error``. ``TERRACE_DEBUG=1`` raises instead.
 
     Raises:
         UserError: Wrong options, config or checkpoint, nothing to classify, or two tiles of one name.
@@ -141,8 +143,12 @@ def classify_files(predict: PredictPatches, targets: Mapping[Path, Path], settin
             manifest.write(target.stem, digest, {'source': source.name, 'around': around, **report.as_dict()},
                            (f'../{target.name}',))
             result = replace(result, report=report, warnings=(*result.warnings, *report.warnings))
-        except (UserError, OSError) as error:
+        except Exception as error:  # a card or a machine without memory for this tile may have it for the next
+            if os.environ.get('TERRACE_DEBUG') == '1':
+                raise
             text = told(error)
+            if not isinstance(error, UserError | OSError):
+                text = f'{type(error).__name__}: {text}'.removesuffix(': ')
             result = replace(result, error=text if str(source) in text else f'{source}: {text}')
         yield replace(result, seconds=time.monotonic() - started)
 

@@ -84,13 +84,18 @@ def item_of(patch: Patch) -> dict[str, Any]:
 
 
 def points_seen(cfg: Config, scales: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """Return how many points of a patch the network sees, by scale: as the config's test data says, else the scale's.
+    """Return how many points of a patch the network sees, by scale; features of more need not be computed.
+
+    That is the least of what the scale has in farthest-point order, what the test data set reads (``points``) and what
+    ``SamplePoints`` in the test pipeline keeps.
     """
     wanted = ((cfg.get('test_dataloader') or {}).get('dataset') or {}).get('points')
+    heads = [step['count'] for step in cfg.get('test_pipeline') or []
+             if step.get('type') == 'SamplePoints' and step.get('mode', 'fps') == 'fps']
     found = {}
     for scale, settings in scales.items():
         own = wanted.get(scale) if isinstance(wanted, Mapping) else wanted
-        found[scale] = min(int(own), settings['points']) if own else int(settings['points'])
+        found[scale] = min(int(count) for count in (settings['points'], own, *heads) if count)
     return found
 
 

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from projects.engine.errors import UserError
+
 # Points seldom lie on a tile's very border: what lacks 2 % of the next block, or of a patch, counts as whole.
 TOLERANCE = 0.02
+MOST = 65_535  # a store keeps the number of a block in 16 bits
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,20 @@ class BlockGrid:
         bounds: x0, y0, x1, y1 of the tile.
         columns: Blocks along x.
         rows: Blocks along y.
+
+    Raises:
+        UserError: There are more than :data:`MOST`.
     """
 
     bounds: tuple[float, float, float, float]
     columns: int
     rows: int
+
+    def __post_init__(self) -> None:
+        if self.columns * self.rows > MOST:
+            x0, y0, x1, y1 = self.bounds
+            raise UserError(f'--block-size: expected at most {MOST:,} blocks a tile, found '
+                            f'{self.columns * self.rows:,} in one of {x1 - x0:,.0f} m x {y1 - y0:,.0f} m; choose larger ones')
 
     def __len__(self) -> int:
         return self.columns * self.rows
@@ -50,6 +62,9 @@ def cut_blocks(bounds: Sequence[float], block_size: float | None) -> BlockGrid:
     Args:
         bounds: x0, y0, x1, y1.
         block_size: Metres; None for one block, the whole tile.
+
+    Raises:
+        UserError: See :class:`BlockGrid`.
     """
     x0, y0, x1, y1 = (float(value) for value in bounds)
     columns, rows = ((1, 1) if block_size is None

@@ -2,7 +2,7 @@
 
 Ground points are averaged in squares of 1 m on absolute multiples. At the corners of these squares a plane is fitted to
 the nearest of them, to more of them and less steep where the ground is hidden (under buildings); in between it is
-interpolated. A height depends on the nearest ground alone, so tiles with a buffer agree.
+interpolated. A height depends on the nearest ground alone, so tiles with a buffer agree where that lies inside it.
 """
 
 import numpy as np
@@ -17,6 +17,7 @@ HIDDEN = 1.5  # metres to the nearest square with ground
 LEVEL = .01  # of the squared mean distance: pulls a slope to zero that few or one-sided squares hardly determine
 _CHUNK = 8192
 WINDOWS = (3, 7, 15, 31)  # squares: what an opening of this width removes is no ground
+REACH = SQUARE * (sum(window - 1 for window in WINDOWS) + 2)  # metres: what is ground depends on points so far away
 RISE, SLOPE = 0.3, 0.3  # metres above the opened surface that ground may be, and per metre of the half window
 
 
@@ -25,7 +26,8 @@ def height_above_ground(xyz: np.ndarray, ground: np.ndarray | None, own: np.ndar
 
     Args:
         xyz: Points of the tile and its buffer, ``(M, 3)`` float64.
-        ground: Which are ground ``(M,)`` bool; None: taken from the cloud (:func:`find_ground`).
+        ground: Which are ground ``(M,)`` bool. None, or no own point: taken from the cloud (:func:`find_ground`), because
+            a classified neighbour's ground in the buffer says nothing of the rest of the tile.
         own: Which points are the tile's ``(M,)`` bool.
     """
     return known_heights(xyz, ground, own)[0]
@@ -34,13 +36,15 @@ def height_above_ground(xyz: np.ndarray, ground: np.ndarray | None, own: np.ndar
 def known_heights(xyz: np.ndarray, ground: np.ndarray | None, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return :func:`height_above_ground` and whether all the ground it rests on lies inside the box of the points.
 
-    Where it does not, ground that nobody gave might have been nearer.
+    Where it does not, ground that nobody gave might have been nearer. Ground taken from the cloud counts where points
+    that nobody gave could not have changed it.
     """
-    if ground is None or not ground.any():
-        ground = find_ground(xyz)
-        ground |= not ground.any()
     if not own.any():
         return np.zeros(0, np.float32), np.zeros(0, bool)
+    margin = 0.0
+    if ground is None or not ground[own].any():
+        ground, margin = find_ground(xyz), REACH
+        ground |= not ground.any()
     # The origin, in the middle, is a corner of squares: that of a shifted cloud is shifted as much.
     origin = np.floor((xyz[:, :2].min(0) + xyz[:, :2].max(0)) / 2 / SQUARE) * SQUARE
     flat = np.rint((xyz[:, :2] - origin) / UNIT).astype(np.int64)  # the same place may differ in its last bits
@@ -57,7 +61,7 @@ def known_heights(xyz: np.ndarray, ground: np.ndarray | None, own: np.ndarray) -
     numbers = np.flatnonzero(used)
     places = np.stack([(numbers // shape[1] + left) * SQUARE, (numbers % shape[1] + low) * SQUARE], 1)
     surface, is_known = np.zeros(len(used)), np.zeros(len(used), bool)
-    box = np.concatenate([flat.min(0), flat.max(0)]) * UNIT
+    box = np.concatenate([flat.min(0) * UNIT + margin, flat.max(0) * UNIT - margin])
     surface[numbers], is_known[numbers] = _fit(squares, places, box)
     u, v = x / SQUARE - column, y / SQUARE - row
     weights = ((1 - u) * (1 - v), (1 - u) * v, u * (1 - v), u * v)
@@ -127,12 +131,14 @@ def find_ground(xyz: np.ndarray) -> np.ndarray:
     with windows up to 31 m: wider buildings stay ground, and so does what is closer to a tile's end than half of one.
     """
     from scipy.ndimage import grey_opening, minimum_filter  # 0.1 s that classified clouds need not wait for
-    number = np.floor(xyz[:, :2] / SQUARE).astype(np.int64)
+    # As above: two files may differ in the last bits of a place, and thresholds are whole centimetres as places are.
+    number = np.rint(xyz[:, :2] / UNIT).astype(np.int64) // round(SQUARE / UNIT)
+    z = np.rint(xyz[:, 2] / UNIT) * UNIT
     number -= number.min(0, initial=number.max(initial=0))
     shape = tuple(number.max(0, initial=0) + 1)
     key = np.ravel_multi_index(tuple(number.T), shape)
     lowest = np.full(shape, np.inf)
-    np.minimum.at(lowest.ravel(), key, xyz[:, 2])
+    np.minimum.at(lowest.ravel(), key, z)
     ring = np.ones((3, 3), bool)
     ring[1, 1] = False
     around = minimum_filter(lowest, footprint=ring, mode='nearest')
@@ -145,4 +151,4 @@ def find_ground(xyz: np.ndarray) -> np.ndarray:
         opened = grey_opening(surface, size=(window, window), mode='nearest')
         kept &= surface - opened <= RISE + SLOPE * SQUARE * (window - 1) / 2
         surface = opened
-    return kept.ravel()[key] & (xyz[:, 2] - lowest.ravel()[key] <= RISE)
+    return kept.ravel()[key] & (z - lowest.ravel()[key] <= RISE)

@@ -21,8 +21,18 @@ from projects.lidar.preparation.blocks import cut_blocks
 from projects.lidar.preparation.patches import patch_boxes
 from projects.lidar.preparation.settings import Settings
 from projects.lidar.preparation.statistics import store_statistics
-from projects.lidar.preparation.tile import prepare_tile
-from projects.lidar.store import MANIFEST, SPLITS, TILES, read_json, write_manifest
+from projects.lidar.preparation.stored_neighbours import SEEN, stored_neighbours
+from projects.lidar.preparation.tile import reach, tile_arrays
+from projects.lidar.store import (
+    INCOMPLETE,
+    MANIFEST,
+    SPLITS,
+    TILES,
+    ground_digest,
+    read_json,
+    write_arrays,
+    write_manifest,
+)
 
 SUFFIXES = ('.laz', '.las')
 CODE = 1  # raised when the same input and settings begin to give another result: tiles are then made again
@@ -76,6 +86,7 @@ class _Task:
     name: str
     header: PointHeader
     neighbours: tuple[PointHeader, ...]
+    identities: tuple[dict[str, Any], ...]  # of the neighbours' files
     digest: str
 
 
@@ -115,8 +126,8 @@ def plan(inputs: Iterable[str | Path]) -> Plan:
     """
     paths = find_tiles(inputs)
     headers, errors = read_headers(list(paths.values()))
-    headers.sort(key=lambda header: (header.bounds[0], header.bounds[1], str(header.path)))
-    index = TileIndex(headers)
+    index = TileIndex(_in_order(headers))
+    headers = index.headers
     warnings = [warning for header in headers if (warning := check_name(header))] + index.overlaps()
     return Plan({tile_name(header.path): header for header in headers},
                 {tile_name(path): told(error) for path, error in errors.items()}, tuple(warnings), index)
@@ -174,10 +185,13 @@ def prepare(tiles: Plan, out: str | Path, settings: Settings, executor: Executor
         manifest = TaskManifest(out / TILES)
         manifest.remove_leftovers()
         report = Report(failed=dict(tiles.failed), warnings=list(tiles.warnings))
-        tasks = _tasks(tiles, settings)
+        tasks = _tasks(tiles, _index(tiles, out, before, manifest, settings, report), settings)
         pending = set(manifest.pending({task.name: task.digest for task in tasks}))
         report.kept = [task.name for task in tasks if task.name not in pending]
         todo = [task for task in tasks if task.name in pending]
+        if todo and before is None and (out / MANIFEST).is_file():
+            # Tiles of two settings lie beside each other from here to the end: a killed run must not look like a store.
+            write_manifest(out, settings.as_dict(), [], **{INCOMPLETE: True})
         for name in (*report.failed, *pending):
             manifest.forget(name)  # what it says is no longer true
         sources = {name: header.path for name, header in tiles.headers.items()}
@@ -207,7 +221,8 @@ def prepare_task(task: _Task, folder: str, settings: Settings, cache: bool) -> d
     """Prepare one tile wherever it is told to; its record is written last and says that it is done."""
     out = Path(folder) / f'{task.name}.safetensors'
     index = TileIndex([task.header, *task.neighbours])
-    record = prepare_tile(task.header, index, settings, out, cache)
+    arrays, record = tile_arrays(task.header, index, settings, cache)
+    record = {'name': task.name, **record, **write_arrays(out, arrays), SEEN: list(task.identities)}
     TaskManifest(folder).write(task.name, task.digest, record, (out.name,))
     return {'points': record['points']}
 
@@ -230,17 +245,13 @@ def _finish(out: Path, manifest: TaskManifest, settings: Settings, before: dict[
                                    f'{settings.min_points} points, found {record["points"]} points in all')
     report.warnings += [f'{sources[0]}{f" and {len(sources) - 1} more" if len(sources) > 1 else ""}: {note}'
                         for note, sources in notes.items()]
-    if not records and before is None:
+    if not records and not (before or {}).get('items'):
         return
     more = {'statistics': store_statistics(record['statistics'] for record in records.values())} \
         if settings.save_stats else {}
     write_manifest(out, settings.as_dict(), list(records.values()), **more)
-    if (out / SPLITS).is_file():
-        known = read_json(out / SPLITS)['blocks']
-        strange = [name for name, record in records.items() if len(known.get(name, ())) != len(record['blocks'])]
-        if strange:
-            report.warnings.append(f'{out / SPLITS}: does not know {len(strange)} tiles ({strange[0]} among them); '
-                                   'run tools/lidar/split.py again')
+    if (out / SPLITS).is_file() and read_json(out / SPLITS).get('ground') != ground_digest(records):
+        report.warnings.append(f'{out / SPLITS}: is of other tiles or blocks; run tools/lidar/split.py --overwrite')
 
 
 def _manifest_before(out: Path, settings: Settings, overwrite: bool) -> dict[str, Any] | None:
@@ -257,14 +268,35 @@ def _manifest_before(out: Path, settings: Settings, overwrite: bool) -> dict[str
                     f'found {here[key]!r}; choose another --out, or --overwrite')
 
 
-def _tasks(tiles: Plan, settings: Settings) -> list[_Task]:
+def _index(tiles: Plan, out: Path, before: dict[str, Any] | None, manifest: TaskManifest, settings: Settings,
+           report: Report) -> TileIndex:
+    """Return the tiles of this run and those of the store that border on them; warn of what is not seen so."""
+    others = [item['name'] for item in (before or {}).get('items', [])
+              if item['name'] not in tiles.headers and item['name'] not in tiles.failed]
+    records = [record for name in others if (record := manifest.read(name)) is not None]
+    found, gone, late = stored_neighbours(tiles.headers.values(), records, reach(settings))
+    for names, why in ((gone, 'their files are not beside the inputs, so the border is not seen'),
+                        (late, 'they were prepared without these or with older ones')):
+        if names:
+            report.warnings.append(f'{out}: {len(names)} stored tiles border on the inputs ({names[0]} among them), '
+                                   f'but {why}; give them together')
+    return TileIndex(_in_order([*tiles.index.headers, *found]))
+
+
+def _in_order(headers: Iterable[PointHeader]) -> list[PointHeader]:
+    """Whoever names a tile, and when: its neighbours come in one order, and give one digest."""
+    return sorted(headers, key=lambda header: (header.bounds[0], header.bounds[1], str(header.path)))
+
+
+def _tasks(tiles: Plan, index: TileIndex, settings: Settings) -> list[_Task]:
     values = _decisive(settings.as_dict())
     tasks = []
     for name, header in tiles.headers.items():
-        neighbours = tiles.index.neighbours(header, settings.buffer) if settings.buffer > 0 else []
+        neighbours = index.neighbours(header, reach(settings))
+        identities = tuple(file_identity(other.path) for other in neighbours)
         digest = digest_of({'code': CODE, 'settings': values, 'input': file_identity(header.path),
-                            'neighbours': [file_identity(other.path) for other in neighbours]})
-        tasks.append(_Task(name, _anywhere(header), tuple(map(_anywhere, neighbours)), digest))
+                            'neighbours': identities})
+        tasks.append(_Task(name, _anywhere(header), tuple(map(_anywhere, neighbours)), identities, digest))
     return tasks
 
 
@@ -280,7 +312,8 @@ def _decisive(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _failure(path: Path, error: Exception) -> str:
     if isinstance(error, UserError):
-        return told(error).replace(str(path.absolute()), str(path))  # as it was given
+        line = told(error).replace(str(path.absolute()), str(path))  # as it was given
+        return line if path.stem in line else f'{path}: {line}'
     if isinstance(error, OSError):
         return f'{path}: {error.strerror or error}' + (f' ({error.filename})' if error.filename else '')
     return f'{path}: {type(error).__name__}: {told(error)}'

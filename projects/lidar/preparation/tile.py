@@ -1,4 +1,12 @@
-"""One tile from its file to the store: labels, features at every scale, heights, blocks, patches."""
+"""One tile from its file to the store: labels, features at every scale, heights, blocks, patches.
+
+``s/incomplete`` says by bits what may be another value in a larger tile: 1, the neighbourhood that the features of
+scale ``s`` rest on reaches past the buffer; 2 (the same at all scales), the ground that the height rests on does.
+Points with neither have the values that the merged tiles would give. Where a tile has no classified ground, ground is
+told by what lies up to 54 m around it, and bit 2 is set that far from the buffer's end.
+
+A neighbour whose file is damaged is taken for absent; a note and ``unread`` of the record (names of files) say so.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +20,7 @@ from projects.geo.point_tiles import TileIndex
 from projects.lidar.classes import ASPRS, BUILDING, BUILDING_PARTS, IGNORE, LOD3, labels_of_codes
 from projects.lidar.preparation.blocks import BlockGrid, cut_blocks
 from projects.lidar.preparation.footprints import footprint_areas
-from projects.lidar.preparation.height import height_above_ground
+from projects.lidar.preparation.height import known_heights
 from projects.lidar.preparation.patches import cut_patches
 from projects.lidar.preparation.point_features import compute_features
 from projects.lidar.preparation.sampling import farthest_point_order
@@ -24,6 +32,8 @@ FIELDS = ('intensity', 'return_number', 'number_of_returns', 'classification')
 CHANNELS = ('red', 'green', 'blue', 'nir')
 GROUND = 2
 PLACE = 10.0  # metres: rows are sorted by squares of this side within blocks, so that a patch lies in few pages
+EDGE = 0.01  # metres beyond a tile in which points of its border are looked for in other tiles, whatever the buffer
+NEIGHBOURHOOD, HEIGHT = 1, 2  # bits of s/incomplete
 LIMIT = 2 ** 31 - 1
 BUFFER_FIELDS = {'classification': np.uint8(0), 'lod3': np.uint8(IGNORE)}  # what other tiles need to know of a tile
 # One a process. Workers get their tasks one by one and have no other place for what they keep between them.
@@ -51,14 +61,22 @@ def prepare_tile(header: PointHeader, index: TileIndex, settings: Settings, out_
     return write_tile(out_path, arrays, {'name': Path(out_path).stem, **record})
 
 
+def reach(settings: Settings) -> float:
+    """Return how far around its box a tile depends on other tiles, metres: more than 0 without a buffer, too."""
+    return max(settings.buffer, EDGE, 2 * settings.quantum)
+
+
 def tile_arrays(header: PointHeader, index: TileIndex, settings: Settings,
                 cache: bool = True) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays of a tile, see projects/lidar/store.py, and its record without a name."""
     points = read_points(header.path, [*FIELDS, *CHANNELS, *(['lod3'] if 'lod3' in header.dimensions else [])])
     label, kind = _labels(points, settings)
     if cache:
-        BORDERS.keep(header, settings.buffer, BUFFER_FIELDS, points)
-    around_xyz, around = read_buffer(index, header, settings.buffer, BUFFER_FIELDS, BORDERS if cache else None)
+        BORDERS.keep(header, reach(settings), BUFFER_FIELDS, points)
+    around_xyz, around, unread = read_buffer(index, header, reach(settings), BUFFER_FIELDS, BORDERS if cache else None)
+    beyond = around_xyz
+    if settings.buffer < reach(settings):  # no buffer, then
+        around_xyz, around = around_xyz[:0], {name: values[:0] for name, values in around.items()}
 
     x0, y0, x1, y1 = bounds = (*points.xyz[:, :2].min(axis=0).tolist(), *points.xyz[:, :2].max(axis=0).tolist())
     grid = cut_blocks(bounds, settings.block_size)
@@ -75,10 +93,9 @@ def tile_arrays(header: PointHeader, index: TileIndex, settings: Settings,
                         f'found {extent:,.0f} m')
     own = np.arange(len(every)) < len(xyz)
     codes = np.concatenate([fields['classification'], around['classification']])
-    ground = codes == GROUND
     area = max((x1 - x0) * (y1 - y0), 1.0)
 
-    height = height_above_ground(every, ground if ground.any() else None, own)
+    height, known = known_heights(every, codes == GROUND, own)
     arrays: dict[str, np.ndarray] = {
         'xyz': np.rint((xyz - origin) / settings.quantum).astype(np.int32),
         **{name: fields.pop(name) for name in FIELDS}, 'label': label,
@@ -90,12 +107,17 @@ def tile_arrays(header: PointHeader, index: TileIndex, settings: Settings,
     if points.has_nir and settings.use_infrared:
         arrays['nir'] = fields['nir']
     del fields, points
-    twice = _in_next_tile(xyz, around_xyz, bounds, settings.quantum)
+    twice = _in_next_tile(xyz, beyond, bounds, settings.quantum)
     left_out = {}
     for key, scale in settings.scales.items():
         _add_features(arrays, key, scale, every, own)
+        arrays[f'{key}/incomplete'] |= np.where(known, 0, HEIGHT).astype(np.uint8)
         left_out[key] = _add_patches(arrays, key, scale, xyz, ~twice, block, grid, settings)
-    return arrays, _record(header, settings, arrays, left_out, kind, origin, bounds, area, grid.boxes())
+    record = _record(header, settings, arrays, left_out, kind, origin, bounds, area, grid.boxes())
+    if unread:
+        record['unread'] = sorted(unread)
+        record['notes'] += [f'prepared without its neighbour {name}: {wrong}' for name, wrong in sorted(unread.items())]
+    return arrays, record
 
 
 def _add_features(arrays: dict[str, np.ndarray], key: str, scale: Scale, every: np.ndarray, own: np.ndarray) -> None:
@@ -103,7 +125,7 @@ def _add_features(arrays: dict[str, np.ndarray], key: str, scale: Scale, every: 
                              sor=scale.sor and dict(scale.sor), ror=scale.ror and dict(scale.ror))
     arrays |= {f'{key}/geometry': found.geometry.astype(np.float16),
                f'{key}/log_density': found.log_density.astype(np.float16), f'{key}/outlier': found.outlier,
-               f'{key}/incomplete': found.incomplete.astype(np.uint8)}
+               f'{key}/incomplete': found.incomplete * np.uint8(NEIGHBOURHOOD)}
 
 
 def _add_patches(arrays: dict[str, np.ndarray], key: str, scale: Scale, xyz: np.ndarray, once: np.ndarray,
@@ -139,7 +161,8 @@ def _record(header: PointHeader, settings: Settings, arrays: dict[str, np.ndarra
         'quantum': settings.quantum, 'bounds': list(bounds), 'ndvi': settings.compute_ndvi, 'scales': values['scales'],
         'blocks': blocks.tolist(), 'channels': [name for name in ('rgb', 'nir') if name in arrays], 'notes': notes}
     if settings.save_stats:
-        record['statistics'] = tile_statistics(arrays, settings.scales, left_out, area)
+        alone = {f'{key}/incomplete': arrays[f'{key}/incomplete'] & NEIGHBOURHOOD for key in settings.scales}
+        record['statistics'] = tile_statistics({**arrays, **alone}, settings.scales, left_out, area)
     if settings.save_metadata:
         record['metadata'] = {
             'point_format': header.point_format, 'version': header.version, 'points': header.count,
