@@ -48,7 +48,8 @@ def read_buffer(index: TileIndex, header: PointHeader, width: float, fields: Map
     """Return the points of neighbouring tiles within ``width`` metres of a tile's box, along x and along y.
 
     Points inside the box are left out, its border included, where two tiles share ground: the tile's own count.
-    A neighbour that cannot be read is left out, too: its damage is no fault of this tile.
+    A neighbour that cannot be read, or has points off its header's box, is left out and told: its damage is no fault of
+    this tile.
 
     Args:
         index: All tiles of the run.
@@ -68,7 +69,8 @@ def read_buffer(index: TileIndex, header: PointHeader, width: float, fields: Map
         # The border of a tile that reaches far into this one may lie elsewhere than around this one.
         apart = not share_ground(header, other)
         try:
-            part = cache.get(other, width, fields) if cache is not None and apart else _read(other, fields, box)
+            part = cache.get(other, width, fields) if cache is not None and apart else _read(other, fields)
+            _check(part, other)
         except (UserError, OSError) as error:
             unread[other.path.name] = getattr(error, 'strerror', None) or told(error).removeprefix(f'{other.path}: ')
             continue
@@ -83,8 +85,18 @@ def read_buffer(index: TileIndex, header: PointHeader, width: float, fields: Map
             else np.full(len(part), missing) for part in parts)]) for name, missing in fields.items()}, unread
 
 
-def _read(header: PointHeader, names: Iterable[str], bounds: tuple[float, ...] | None = None) -> Points:
-    return read_points(header.path, [name for name in names if name in header.dimensions or name in CHANNELS], bounds)
+def _read(header: PointHeader, names: Iterable[str]) -> Points:
+    return read_points(header.path, [name for name in names if name in header.dimensions or name in CHANNELS])
+
+
+def _check(points: Points, header: PointHeader) -> None:
+    """Refuse points off the box of their header: LAZ has no checksums, and most damage decodes to places far away."""
+    x0, y0, _, x1, y1, _ = header.bounds
+    x, y = points.xyz[:, 0], points.xyz[:, 1]
+    off = (x < x0 - SLACK) | (x > x1 + SLACK) | (y < y0 - SLACK) | (y > y1 + SLACK)
+    if off.any():
+        raise UserError(f'{header.path}: expected points inside the box of its header, '
+                        f'found {np.count_nonzero(off):,} outside: is it damaged?')
 
 
 def _key(header: PointHeader, width: float, names: Iterable[str]) -> tuple:

@@ -72,8 +72,8 @@ def check_splits(store: Store) -> dict[str, dict[str, int]]:
     """Prove that no point of a patch of one split lies in a patch or in a block of another, at any scale.
 
     From the patch lists: of every tile and scale, each listed row is looked up in its block, and is marked with the
-    splits of the patches that list it. Across tiles that share ground, points of equal place count as one, and no listed
-    point may lie inside a block of another split.
+    splits of the patches that list it. Across tiles that share ground, points of equal place count as one, and no
+    listed point may lie inside a block of another split.
 
     Returns:
         By scale, the number of distinct points that each split's patches list.
@@ -101,8 +101,8 @@ def check_splits(store: Store) -> dict[str, dict[str, int]]:
         for tile, there in ((one, other), (other, one)):
             inside = _inside_other_splits(store, tile, marks[tile], there)
             if len(inside):
-                raise UserError(f'{store.root}: {len(inside):,} points of tile {tile}, row {int(inside[0])} among them, '
-                                f'lie in blocks of tile {there} that belong to other splits')
+                raise UserError(f'{store.root}: {len(inside):,} points of tile {tile}, row {int(inside[0])} among '
+                                f'them, lie in blocks of tile {there} that belong to other splits')
     return listed
 
 

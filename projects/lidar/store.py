@@ -18,7 +18,8 @@ height f16                       metres above the local ground
 building_area f32                m² of the footprint of the building a point belongs to, 0 elsewhere
 block u16                        number of the block that it lies in
 rgb u16 (N, 3), nir u16 (N,)     only where the tile has them
-s/geometry f16 (N, 9), s/log_density f16, s/outlier u8 (bits), s/incomplete u8 (neighbourhood reaches past the buffer)
+s/geometry f16 (N, 9), s/log_density f16, s/outlier u8 (bits), s/incomplete u8 (bits: 1 the
+                                 neighbourhood, 2 the ground below the height reaches past the buffer)
 s/patch_index u32 (T,)           rows of all patches, one after the other; a patch begins with up to `points` rows in
                                  farthest-point order, the rest shuffled; outliers are left out
 s/patch_offset i64 (P + 1,)      where each patch begins

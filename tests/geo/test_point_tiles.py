@@ -1,5 +1,6 @@
 """Names, neighbours and buffers of point-cloud tiles."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,18 @@ def test_a_neighbour_that_cannot_be_read_is_left_out_and_told(tmp_path: Path, ca
     (tmp_path / 'b.laz').write_bytes(whole)
     _, found, unread = read_buffer(index, index.headers[0], 20.0, fields, cache)
     assert unread == {} and len(found['intensity']) > 1000
+
+
+@pytest.mark.parametrize('cache', [None, BorderCache()])
+def test_a_neighbour_with_points_off_its_box_is_damaged(tmp_path: Path, cache: BorderCache | None) -> None:
+    write_halves(tmp_path)
+    one, other = (read_header(tmp_path / name) for name in ('a.laz', 'b.laz'))
+    x0, y0, z0, x1, y1, z1 = other.bounds
+    for moved, is_read in ((1.0, True), (9.0, False)):
+        found, _, unread = read_buffer(TileIndex([one, replace(other, bounds=(x0, y0, z0, x1 - moved, y1, z1))]), one,
+                                       5.0, {}, cache)
+        assert (len(found) > 0, 'b.laz' in unread) == (is_read, not is_read)
+    assert unread['b.laz'].startswith('expected points inside the box of its header, found ')
 
 
 def test_tiles_of_one_name_in_two_folders_are_two_tiles() -> None:

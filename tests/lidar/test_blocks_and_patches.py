@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from projects.engine.errors import UserError
 from projects.lidar.preparation.blocks import cut_blocks
 from projects.lidar.preparation.patches import cut_patches, patch_boxes, patch_count, rows_of_patches, starts
 
@@ -27,6 +28,12 @@ def test_blocks_are_equal_at_least_as_large_as_told_and_cover_the_tile():
     np.testing.assert_allclose(grid.boxes(), [[0, 0, 299.5, 130], [299.5, 0, 599, 130]])
     assert len(cut_blocks(KILOMETRE, None)) == 1
     assert len(cut_blocks((0, 0, 49.99, 50.0), 50.0)) == 1
+
+
+def test_more_blocks_than_the_store_can_number_are_refused():
+    assert len(cut_blocks((0, 0, 255, 257), 1.0)) == 65_535
+    with pytest.raises(UserError, match=r'--block-size: expected at most 65,535 blocks a tile, found 65,536 in 256 m'):
+        cut_blocks((0, 0, 256, 256), 1.0)
 
 
 def test_a_point_on_an_inner_border_is_in_one_block_and_on_the_outer_one_in_the_last():

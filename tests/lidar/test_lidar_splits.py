@@ -99,7 +99,7 @@ def test_splits_of_other_blocks_are_refused(tmp_path):
     with pytest.raises(UserError, match='found no file'):
         check_splits(store)
     write_splits(store, {**assign(store, (0.5, 0.25, 0.25)), 'ground': 'x'})
-    with pytest.raises(UserError, match=r'run tools/lidar/split\.py again'):
+    with pytest.raises(UserError, match=r'run tools/lidar/split\.py --overwrite'):
         check_splits(open_store(tmp_path))
     with pytest.raises(UserError, match='expected at least 3 blocks'):
         assign(small_store(tmp_path / 'one', tiles=1, block_size=200.0, split=False))
@@ -148,6 +148,44 @@ def test_a_border_point_that_both_tiles_have_is_listed_by_one(tmp_path):
         assert len(found[name] & set(border.tolist())) == (0 if name == 'left' else len(border))
     write_splits(store, assign(store, (0.5, 0.5, 0.0)))
     check_splits(store)
+
+
+@pytest.mark.parametrize(('overlap', 'together'), [(0.0, False), (0.02, True), (0.3, True)])
+def test_tiles_that_overlap_by_centimetres_stay_together(tmp_path, overlap, together):
+    """No two points need to be at one place for ground to be shared."""
+    for number in range(2):
+        points = cloud((40, 40), density=3, seed=number)
+        points['xyz'][:2, :2] = [[770_000, 6_277_000], [770_040, 6_277_040]]
+        points['xyz'][2:40, 0] = 770_000 + (overlap / 2 if number else 40 - overlap / 2)  # where both are, or touch
+        points['xyz'][:, 0] += number * (40 - overlap)
+        write_cloud(tmp_path / f'in/tile_{number}.laz', points)
+    store = prepared(tmp_path, SCALES.replace('sor=dict(k=8, std=1.5)', 'sor=None').replace(
+        'ror=dict(radius=1.5, neighbours=3)', 'ror=None').replace('block_size = 30.0', 'block_size = 20.0'))
+    named = {'train': ['tile_0'], 'val': ['tile_1']}
+    if together:
+        with pytest.raises(UserError, match='share ground'):
+            assign(store, assignment=named)
+    else:
+        write_splits(store, assign(store, assignment=named))
+        check_splits(store)
+    blocks = {name: dict.fromkeys('0123', split) for name, split in (('tile_0', 'train'), ('tile_1', 'val'))}
+    write_splits(store, {'ground': store.ground, 'blocks': blocks})
+    if together:
+        with pytest.raises(UserError, match=r'points of tile tile_\d, row \d+ among them, lie in blocks of tile'):
+            check_splits(store)
+    else:
+        check_splits(store)
+
+
+def test_a_drawn_split_of_overlapping_tiles_is_proved(tmp_path):
+    for number in range(2):
+        points = cloud((60, 60), density=2, seed=number)
+        points['xyz'][:, 0] += number * 59.8
+        write_cloud(tmp_path / f'in/tile_{number}.laz', points)
+    store = prepared(tmp_path, SCALES.replace('block_size = 30.0', 'block_size = 20.0'))
+    for seed in range(3):
+        write_splits(store, assign(store, (0.4, 0.3, 0.3), seed))
+        check_splits(store)
 
 
 @pytest.mark.slow

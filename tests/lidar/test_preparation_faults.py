@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from projects.engine.errors import UserError
 from projects.geo.point_clouds import write_points
+from projects.lidar.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/lidar/_base_/scales.py'
@@ -69,6 +71,27 @@ def test_a_run_that_was_killed_is_taken_up_and_gives_the_same_store(tmp_path):
     assert again.returncode == 0 and counts(again) == (2, 1, 0), again.stderr
     assert run_prepare(tmp_path / 'tiles', '--out', tmp_path / 'straight').returncode == 0
     assert files_of(tmp_path / 'store') == files_of(tmp_path / 'straight')
+
+
+def test_a_store_that_was_to_be_prepared_anew_and_was_killed_is_none_until_a_rerun(tmp_path):
+    """Otherwise tiles of two settings lie under a manifest of the first ones."""
+    for column, name in enumerate('ab'):
+        make_tile(tmp_path / f'tiles/{name}.laz', column)
+    store = tmp_path / 'store'
+    assert run_prepare(tmp_path / 'tiles', '--out', store).returncode == 0
+    new = ('--block-size', '20', '--min-points', '20')
+    killed = run_prepare(tmp_path / 'tiles', '--out', store, *new, '--overwrite',
+                         fail_point='before_rename:b.safetensors')
+    assert killed.returncode == -9
+    with pytest.raises(UserError, match='found a part of one: .*give the prepare command again'):
+        open_store(store)
+    refused = run_prepare(tmp_path / 'tiles', '--out', store)
+    assert refused.returncode == 2 and 'block_size: expected 20.0' in refused.stderr
+    again = run_prepare(tmp_path / 'tiles', '--out', store, *new)
+    assert again.returncode == 0 and counts(again) == (1, 1, 0), again.stderr
+    assert run_prepare(tmp_path / 'tiles', '--out', tmp_path / 'straight', *new).returncode == 0
+    assert files_of(store) == files_of(tmp_path / 'straight')
+    assert {len(tile.record['blocks']) for tile in open_store(store).tiles.values()} == {4}
 
 
 @pytest.mark.slow

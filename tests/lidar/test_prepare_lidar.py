@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from small_tiles import SCALES, cloud, small_tiles, write_cloud
 
+from projects.engine.files import write_json
 from projects.lidar.classes import BUILDING, IGNORE, LOD3
 from projects.lidar.preparation.statistics import is_removed
 from projects.lidar.store import open_store
@@ -204,8 +205,52 @@ def test_a_rerun_prepares_the_missing_and_the_changed_only(call, tmp_path):
             if path.stat().st_mtime_ns == first[path.name]} == {'tile_0.safetensors', 'tile_2.safetensors'}
     os.utime(tmp_path / 'in/tile_0.laz', ns=(1, 1))  # its neighbour's buffer is made of it
     assert '2 tiles prepared, 1 were done' in call.prepare(tmp_path / 'in')[1]
-    assert '1 tiles prepared, 0 failed' in call.prepare(tmp_path / 'in/tile_2.laz')[1]  # a store may grow by parts
+    # Given alone, it still is beside its neighbour.
+    assert '0 tiles prepared, 1 were done' in call.prepare(tmp_path / 'in/tile_2.laz')[1]
     assert len(open_store(tmp_path / 'store').tiles) == 3
+
+
+def test_a_store_that_grows_by_parts_sees_the_tiles_that_it_has(call, tmp_path):
+    small_tiles(tmp_path / 'in', tiles=2, side=40)
+    assert call.prepare(tmp_path / 'in', out='together')[0] == 0
+    assert call.prepare(tmp_path / 'in/tile_0.laz')[0] == 0
+    status, _, errors = call.prepare(tmp_path / 'in/tile_1.laz')
+    (line,) = [line for line in errors.splitlines() if 'border on the inputs' in line]
+    assert status == 0
+    assert '1 stored tiles border on the inputs (tile_0 among them), but they were prepared without these' in line
+    together, parts = (open_store(tmp_path / name).tiles for name in ('together', 'store'))
+    assert parts['tile_1'].record == together['tile_1'].record
+    assert parts['tile_0'].record['sha256'] != together['tile_0'].record['sha256']
+    status, out, errors = call.prepare(tmp_path / 'in')
+    assert (status, '1 tiles prepared, 1 were done' in out, 'border on' in errors) == (0, True, False)
+    assert open_store(tmp_path / 'store').manifest == open_store(tmp_path / 'together').manifest
+    assert 'border on' not in call.prepare(tmp_path / 'in/tile_1.laz')[2]
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'in/tile_0.laz').rename(tmp_path / 'elsewhere/tile_0.laz')
+    errors = call.prepare(tmp_path / 'in/tile_1.laz')[2]
+    (line,) = [line for line in errors.splitlines() if 'border on the inputs' in line]
+    assert 'tile_0 among them), but their files are not beside the inputs' in line
+
+
+def test_too_many_blocks_cost_their_tile(call, tmp_path):
+    small_tiles(tmp_path / 'in', tiles=1, side=40)
+    wide = cloud((40, 40), seed=1)
+    wide['xyz'][0, :2] += 40_000
+    write_cloud(tmp_path / 'in/wide.laz', {**wide, 'xyz': wide['xyz'] + [0, 500, 0]})
+    status, _, errors = call.prepare(tmp_path / 'in', '--scales', '20')
+    (line,) = [line for line in errors.splitlines() if line.startswith('failed: ')]
+    assert (status, 'wide.laz: --block-size: expected at most 65,535 blocks' in line) == (1, True)
+    assert list(open_store(tmp_path / 'store').tiles) == ['tile_0']
+
+
+def test_a_record_is_written_once(call, tmp_path, monkeypatch):
+    small_tiles(tmp_path / 'in', tiles=1, side=40)
+    written = []
+    for module in ('projects.geo.task_manifest', 'projects.lidar.store'):
+        monkeypatch.setattr(f'{module}.write_json', lambda path, value: (written.append(path.name),
+                                                                         write_json(path, value)))
+    assert call.prepare(tmp_path / 'in')[0] == 0
+    assert written == ['tile_0.json', 'manifest.json']
 
 
 @pytest.mark.parametrize(('action', 'told'), [('kill', 'died'), ('full', 'No space left on device')])

@@ -1,5 +1,6 @@
 """The store: what is written is what is read, in absolute metres."""
 
+import json
 import pickle
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from small_store import ORIGIN, small_store
 
 from projects.engine.errors import UserError
-from projects.lidar.store import make_patch, open_store
+from projects.lidar.store import SPLIT_NAMES, make_patch, open_store
 
 
 def test_a_patch_is_centred_and_absolute_positions_come_back(tmp_path):
@@ -64,6 +65,25 @@ def test_a_tile_travels_without_its_arrays(tmp_path):
     tile.array('xyz')
     assert len(pickle.dumps(tile)) < 10_000
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(tile)).array('label'), tile.array('label'))
+
+
+def test_tiles_that_the_manifest_does_not_list_are_refused(tmp_path):
+    small_store(tmp_path, tiles=2, scales=('50',))
+    path = tmp_path / 'tiles/tile_01.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'sha256': '0' * 64}))
+    with pytest.raises(UserError, match=r'found 1 others \(tile_01 among them\).*give the prepare command again'):
+        open_store(tmp_path)
+
+
+def test_splits_of_other_ground_are_refused(tmp_path):
+    small_store(tmp_path, tiles=1, scales=('50',))
+    splits = (tmp_path / 'splits.json').read_bytes()
+    store = small_store(tmp_path, tiles=1, scales=('50',), block_size=60.0, split=False)  # the numbers are known, too
+    assert (tmp_path / 'splits.json').read_bytes() == splits
+    for split in SPLIT_NAMES:
+        with pytest.raises(UserError, match=r'splits\.json: .*run tools/lidar/split\.py --overwrite'):
+            store.patches('50', split)
+    assert {ref.split for ref in store.patches('50')} == {''}
 
 
 def test_mistakes_are_told(tmp_path):

@@ -96,6 +96,9 @@ def classify_tile(predict: PredictPatches, header: PointHeader, index: TileIndex
         predicted = time.monotonic()
         values = in_file_order(tile, answers, header)
         missing = [name for name, array in (('colour', 'rgb'), ('infrared', 'nir')) if array not in tile]
+        warnings = [f'{header.path}: no {" and no ".join(missing)}: predicted without'] if missing else []
+        warnings += [f'{header.path}: neighbour {name} left out: {why}'
+                     for name, why in (tile.record.get('unread') or {}).items()]
         del tile
         copy_with(header.path, out_path, DIMENSIONS, values, overwrite=overwrite)
     counts = np.bincount(answers.classes, minlength=len(LOD3))
@@ -105,7 +108,7 @@ def classify_tile(predict: PredictPatches, header: PointHeader, index: TileIndex
         confidence=float(answers.confidence.mean(dtype=np.float64)),
         disagreement=float(answers.disagreement.mean(dtype=np.float64)), prepare_seconds=prepared - started,
         predict_seconds=predicted - prepared, write_seconds=time.monotonic() - predicted,
-        warnings=(f'{header.path}: no {" and no ".join(missing)}: predicted without',) if missing else ())
+        warnings=tuple(warnings))
 
 
 def _answer(tile: Tile, predict: PredictPatches, scales: tuple[str, ...], points: Mapping[str, int], batch: int,

@@ -16,6 +16,7 @@ from projects.lidar.prediction.classified_tile import Report, classify_tile
 from projects.lidar.prediction.gate import Gate, check_gate, read_gate
 from projects.lidar.prediction.streaming import PredictPatches
 from projects.lidar.preparation.settings import Settings, make_scale
+from projects.lidar.preparation.tile import reach
 
 VERSION = 1  # of what a tile's answers are made of; another one makes all tiles anew
 SUFFIXES = ('.las', '.laz')
@@ -127,7 +128,7 @@ def classify_files(predict: PredictPatches, targets: Mapping[Path, Path], settin
             own = (check_name(header), *(text for text in overlaps if text.startswith(f'{source}: ')))
             result = replace(result, warnings=tuple(text for text in own if text))
             digest = digest_of([general, file_identity(source)])
-            around = sorted((file_identity(other.path) for other in index.neighbours(header, settings.buffer)),
+            around = sorted((file_identity(other.path) for other in index.neighbours(header, reach(settings))),
                             key=lambda file: file['name'])
             manifest = TaskManifest(target.parent / RECORDS)
             if manifest.done(target.stem, digest):

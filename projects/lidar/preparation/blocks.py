@@ -37,7 +37,7 @@ class BlockGrid:
         if self.columns * self.rows > MOST:
             x0, y0, x1, y1 = self.bounds
             raise UserError(f'--block-size: expected at most {MOST:,} blocks a tile, found '
-                            f'{self.columns * self.rows:,} in one of {x1 - x0:,.0f} m x {y1 - y0:,.0f} m; choose larger ones')
+                            f'{self.columns * self.rows:,} in {x1 - x0:,.0f} m x {y1 - y0:,.0f} m; choose larger ones')
 
     def __len__(self) -> int:
         return self.columns * self.rows

@@ -26,8 +26,8 @@ def height_above_ground(xyz: np.ndarray, ground: np.ndarray | None, own: np.ndar
 
     Args:
         xyz: Points of the tile and its buffer, ``(M, 3)`` float64.
-        ground: Which are ground ``(M,)`` bool. None, or no own point: taken from the cloud (:func:`find_ground`), because
-            a classified neighbour's ground in the buffer says nothing of the rest of the tile.
+        ground: Which are ground ``(M,)`` bool. None, or no own point: taken from the cloud (:func:`find_ground`); a
+            classified neighbour's ground in the buffer says nothing of the rest of the tile.
         own: Which points are the tile's ``(M,)`` bool.
     """
     return known_heights(xyz, ground, own)[0]

@@ -35,7 +35,7 @@ from projects.lidar.store import (
 )
 
 SUFFIXES = ('.laz', '.las')
-CODE = 1  # raised when the same input and settings begin to give another result: tiles are then made again
+CODE = 2  # raised when the same input and settings begin to give another result: tiles are then made again
 LOCK = '.lock'
 # Bytes of a point that all scales share (colours and infrared apart), and at each scale; of a listed row.
 POINT_BYTES, COLOUR_BYTES, NIR_BYTES, SCALE_BYTES, ROW_BYTES = 30, 6, 2, 22, 4
@@ -187,6 +187,8 @@ def prepare(tiles: Plan, out: str | Path, settings: Settings, executor: Executor
         report = Report(failed=dict(tiles.failed), warnings=list(tiles.warnings))
         tasks = _tasks(tiles, _index(tiles, out, before, manifest, settings, report), settings)
         pending = set(manifest.pending({task.name: task.digest for task in tasks}))
+        # A neighbour that could not be read may be readable now, with the same size and time of change
+        pending |= {task.name for task in tasks if (manifest.read(task.name) or {}).get('unread')}
         report.kept = [task.name for task in tasks if task.name not in pending]
         todo = [task for task in tasks if task.name in pending]
         if todo and before is None and (out / MANIFEST).is_file():
