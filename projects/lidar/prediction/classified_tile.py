@@ -97,8 +97,8 @@ def classify_tile(predict: PredictPatches, header: PointHeader, index: TileIndex
         values = in_file_order(tile, answers, header)
         missing = [name for name, array in (('colour', 'rgb'), ('infrared', 'nir')) if array not in tile]
         warnings = [f'{header.path}: no {" and no ".join(missing)}: predicted without'] if missing else []
-        warnings += [f'{header.path}: neighbour {name} left out: {why}'
-                     for name, why in (tile.record.get('unread') or {}).items()]
+        warnings += [f'{header.path}: {name} beside it cannot be read: predicted without'
+                     for name in tile.record.get('unread') or ()]
         del tile
         copy_with(header.path, out_path, DIMENSIONS, values, overwrite=overwrite)
     counts = np.bincount(answers.classes, minlength=len(LOD3))
