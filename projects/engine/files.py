@@ -82,6 +82,30 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + '\n')
 
 
+def read_versioned_json(path: str | Path, version: int, written_by: str) -> dict[str, Any]:
+    """Read a JSON object whose key ``version`` says which form it has.
+
+    Args:
+        path: The file.
+        version: The only one that is understood.
+        written_by: The tool that writes such files, for the message where there is none.
+
+    Raises:
+        UserError: The file is missing, no JSON, no object, or of another version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'{path}: no such file ({written_by} writes one)')
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, OSError) as error:
+        raise UserError(f'{path}: not readable as JSON: {error}') from error
+    if not isinstance(content, dict) or content.get('version') != version:
+        found = content.get('version') if isinstance(content, dict) else type(content).__name__
+        raise UserError(f'{path}: version: expected {version}, found {found!r}')
+    return content
+
+
 def sha256_of(path: str | Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes."""
     with open(path, 'rb') as file:

@@ -1,13 +1,12 @@
 """The file in which the fit of an ensemble is kept (``ensemble.json``): weights, temperatures and views."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from projects.engine.errors import UserError
-from projects.engine.files import sha256_of, write_json
+from projects.engine.files import read_versioned_json, sha256_of, write_json
 from projects.multiscale.views import check_views
 
 VERSION = 1
@@ -64,16 +63,7 @@ def read_ensemble(path: str | Path) -> EnsembleFile:
     Raises:
         UserError: The file is missing, no JSON, of another version, or a key is missing or wrong.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f'{path}: no such file (tools/fit_ensemble.py writes one)')
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (ValueError, OSError) as error:
-        raise UserError(f'{path}: not readable as JSON: {error}') from error
-    if not isinstance(content, dict) or content.get('version') != VERSION:
-        found = content.get('version') if isinstance(content, dict) else type(content).__name__
-        raise UserError(f'{path}: version: expected {VERSION}, found {found!r}')
+    content = read_versioned_json(path, VERSION, 'tools/fit_ensemble.py')
     try:
         members = tuple(FittedMember(str(item['file']), str(item['sha256']), float(item['weight']),
                                      float(item['temperature'])) for item in content['members'])

@@ -8,7 +8,6 @@
 A scale's weight at a point is the softmax over scales of ``bias + weights · (features - mean) / std``.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from projects.engine.errors import UserError
-from projects.engine.files import write_json
+from projects.engine.files import read_versioned_json, write_json
 
 VERSION = 1
 FEATURES = ('log_area', 'log_density', 'height')
@@ -73,16 +72,7 @@ def read_gate(path: str | Path) -> Gate:
     Raises:
         UserError: The file is missing, no JSON, of another version, or a key is missing or wrong.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f'{path}: no such file (tools/lidar/fit_gate.py writes one)')
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (ValueError, OSError) as error:
-        raise UserError(f'{path}: not readable as JSON: {error}') from error
-    if not isinstance(content, dict) or content.get('version') != VERSION:
-        found = content.get('version') if isinstance(content, dict) else type(content).__name__
-        raise UserError(f'{path}: version: expected {VERSION}, found {found!r}')
+    content = read_versioned_json(path, VERSION, 'tools/lidar/fit_gate.py')
     if tuple(content.get('features') or ()) != FEATURES:
         raise UserError(f'{path}: features: expected {list(FEATURES)}, found {content.get("features")!r}')
     try:
