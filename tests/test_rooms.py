@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PROJECTS = Path(__file__).resolve().parents[1] / 'projects'
-TASKS = ('camouflage', 'landcover', 'lidar')
+TASKS = ('camouflage', 'landcover', 'lidar', 'roofline')
 ROOMS = sorted(folder.name for folder in PROJECTS.iterdir() if any(folder.rglob('*.py')))
 
 

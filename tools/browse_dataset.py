@@ -25,6 +25,8 @@ def main() -> None:
     dataset = (config.get(f'{args.split}_dataloader') or {}).get('dataset') or {}
     if dataset.get('type') == 'LidarPatchDataset':
         from projects.lidar.datasets.browse import browse
+    elif dataset.get('type') == 'RooflineDataset':
+        from projects.roofline.datasets.browse import browse
     else:
         from projects.landcover.datasets.browse import browse
 

@@ -4,7 +4,7 @@ custom_imports = dict(
     imports=[
         'projects.engine.register', 'projects.multiscale.register', 'projects.multistage.register',
         'projects.evaluation.register', 'projects.camouflage.register', 'projects.landcover.register',
-        'projects.lidar.register'],
+        'projects.lidar.register', 'projects.roofline.register'],
     allow_failed_imports=False)
 
 env_cfg = dict(

@@ -34,7 +34,7 @@ KNOWN_KEYS = frozenset((
     'model_wrapper_cfg', 'precision', 'ema', 'early_stopping', 'tta_model', 'test_pipeline',
     'train_pipeline', 'find_unused_parameters', 'sync_bn', 'cfg', 'experiment', 'tracking', 'initialise',
     'distil', 'loss_schedule', 'difficulty', 'scale_policy', 'scale_maps', 'augmentation_views',
-    'mask_writer'))
+    'mask_writer', 'gallery'))
 HOOK_NAMES = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed', 'runtime_info', 'visualization',
               'report', 'lineage', 'guard', 'preemption')
 REFERENCE = re.compile(r'\$\{([\w.]+)\}')
@@ -181,7 +181,7 @@ def _accepted(value: Any, place: str) -> set[str] | None:
         return accepted
     untyped: dict[str, Callable[[], set[str] | None]] = {
         '': lambda: set(KNOWN_KEYS),
-        'train_cfg': lambda: {'by_epoch', *_arguments(loops.IterBasedTrainLoop),
+        'train_cfg': lambda: {'by_epoch', 'val_steps', *_arguments(loops.IterBasedTrainLoop),
                               *_arguments(loops.EpochBasedTrainLoop)} - {'runner', 'dataloader'},
         'val_cfg': lambda: _arguments(loops.ValLoop) - {'runner', 'dataloader', 'evaluator'},
         'test_cfg': lambda: _arguments(loops.TestLoop) - {'runner', 'dataloader', 'evaluator'},

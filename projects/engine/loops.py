@@ -7,6 +7,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from projects.engine.batches import naming_dead_workers, seeded
+from projects.engine.errors import UserError
 from projects.engine.guards import SkipStep
 
 LONGEST_HISTORY = 10_000  # the longest window that a log line can be a mean over
@@ -111,9 +112,23 @@ class ResumableIterLoop(_ResumableLoop, IterBasedTrainLoop):
 
 
 class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
-    """Train a number of epochs; arguments as MMEngine's ``EpochBasedTrainLoop``."""
+    """Train a number of epochs.
+
+    Args:
+        val_steps: Validate whenever so many iterations are done, and at the end, instead of after epochs; None: not.
+        args, kwargs: As for MMEngine's ``EpochBasedTrainLoop``.
+    """
+
+    def __init__(self, *args: Any, val_steps: int | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if val_steps is not None and val_steps < 1:
+            raise UserError(f'train_cfg.val_steps: expected 1 or more, found {val_steps}')
+        self.val_steps = val_steps
 
     def _validation_is_due(self) -> bool:
+        if self.val_steps is not None:
+            return self.runner.val_loop is not None and (
+                self._iter % self.val_steps == 0 or self._epoch == self._max_epochs)
         return (self.runner.val_loop is not None and self._iter % len(self.dataloader) == 0
                 and self._epoch >= self.val_begin
                 and (self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs))

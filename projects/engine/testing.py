@@ -27,7 +27,8 @@ def test(config: str | Path, checkpoint: str | Path, *, work_dir: str | Path | N
         wrap: Called with the config of the test; may put ``config.model`` into another model, as an ensemble does.
         out: Write the predictions into this folder with the hook that the config's ``mask_writer`` names; default
             ``MaskWriterHook``: palette PNGs named by sample.
-        show_dir: Write pictures (image, truth, prediction, error) into this folder.
+        show_dir: Write pictures (image, truth, prediction, error) into this folder with the hook that the config's
+            ``gallery`` names; default ``PredictionGalleryHook``.
         amp: Autocast for the forward passes.
         cfg_options: Dotted paths and their values.
         launcher: ``none``, ``pytorch`` or ``slurm``.
@@ -52,7 +53,7 @@ def test(config: str | Path, checkpoint: str | Path, *, work_dir: str | Path | N
     if out is not None:
         hooks.append(dict(cfg.get('mask_writer') or dict(type='MaskWriterHook'), out_dir=str(out)))
     if show_dir is not None:
-        hooks.append(dict(type='PredictionGalleryHook', show_dir=str(show_dir), **bands))
+        hooks.append(dict(cfg.get('gallery') or dict(type='PredictionGalleryHook'), show_dir=str(show_dir), **bands))
     cfg.custom_hooks = hooks
     for key in ('ema', 'early_stopping', 'distil', 'loss_schedule', 'difficulty', 'scale_policy', 'train_dataloader',
                 'train_cfg', 'optim_wrapper', 'param_scheduler', 'val_dataloader', 'val_cfg', 'val_evaluator'):

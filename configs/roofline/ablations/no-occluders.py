@@ -1,0 +1,2 @@
+_base_ = '../roofmapnet_30e_seed-512.py'
+occluders = 0.0

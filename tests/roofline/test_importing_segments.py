@@ -1,0 +1,252 @@
+"""Roof segments of RID and RID2: projected, snapped in pixels, split at T-junctions, typed, on images or in frames."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+from rasterio.crs import CRS
+from rasterio.warp import transform as warp
+
+from projects.engine.errors import UserError
+from projects.roofline.graph import LINE_TYPES
+from projects.roofline.importing.ground import Georeference, applied, ground_of_pixels, utm_zone
+from projects.roofline.importing.images import ImageFolder
+from projects.roofline.importing.segments import SegmentOptions, read_segments
+from projects.roofline.importing.tolerance import Tolerance
+
+UTM = CRS.from_epsg(32632)
+ORIGIN = np.array([700_000.0, 5_360_000.0])  # of the drawing, metres
+# A gable roof of 20 x 10 m with its ridge along x, and a flat annexe whose corner lies on the middle of its east gable.
+# Metres east and north of ORIGIN; the ridge's ends differ by a few centimetres between the two planes.
+SOUTH = [(0, 0), (20, 0), (20.05, 5.04), (0.03, 4.97)]
+NORTH = [(0, 5), (20, 5), (20, 10), (0, 10)]
+ANNEXE = [(20, 2.5), (28, 2.5), (28, 10), (20, 10)]
+DRAWN = [(SOUTH, 0.0, 35.0), (NORTH, 180.0, 35.0), (ANNEXE, None, 0.0)]
+
+
+def degrees(points, swap=False):
+    x, y = (np.array(points, float) + ORIGIN).T
+    longitude, latitude = warp(UTM, 'EPSG:4326', x.tolist(), y.tolist())
+    return [list(pair)[::-1] if swap else list(pair) for pair in zip(longitude, latitude, strict=True)]
+
+
+def source(folder, drawn=DRAWN, image='7', swap=False, **more):
+    features = []
+    for ring, azimuth, slope in drawn:
+        properties = dict(azimuth=azimuth, slope=slope) | ({} if image is None else dict(image=image))
+        features.append(dict(type='Feature', properties=properties, geometry=dict(
+            type='Polygon', coordinates=[degrees([*ring, ring[0]], swap)])))
+    path = folder / 'segments.geojson'
+    path.write_text(json.dumps(dict(type='FeatureCollection', features=features, **more)))
+    return path
+
+
+def picture(folder, crs, name='7.tif', west=-5.0, north=20.0, size=(600, 500), step=0.1):
+    """Write an image (width, height) whose corner lies at west, north of ORIGIN, about `step` metres a pixel."""
+    place = ORIGIN + (west, north)
+    if crs == UTM:
+        transform = Affine(step, 0, place[0], 0, -step, place[1])
+    else:
+        far = place + np.array([size[0], -size[1]]) * step
+        x, y = warp(UTM, crs, [place[0], far[0]], [place[1], far[1]])
+        transform = Affine((x[1] - x[0]) / size[0], 0, x[0], 0, (y[1] - y[0]) / size[1], y[0])
+    with rasterio.open(folder / name, 'w', driver='GTiff', width=size[0], height=size[1], count=3, dtype='uint8',
+                       crs=crs, transform=transform):
+        pass
+    return transform
+
+
+def typed(graph, place_of=lambda xy: xy):
+    """Return {type: sorted ends in metres of ORIGIN, rounded to 0.1}."""
+    found = {}
+    for line, kind in zip(graph.segments(), graph.types, strict=True):
+        ends = sorted(tuple((np.round(place_of(end), 1) + 0.0).tolist()) for end in line)
+        found.setdefault(LINE_TYPES[kind], []).append(tuple(ends))
+    return {kind: sorted(lines) for kind, lines in found.items()}
+
+
+EXPECTED = {
+    'ridge': [((0.0, 5.0), (20.0, 5.0))],
+    'eave': [((0.0, 0.0), (20.0, 0.0)), ((0.0, 10.0), (20.0, 10.0))],
+    'verge': [((0.0, 0.0), (0.0, 5.0)), ((0.0, 5.0), (0.0, 10.0)), ((20.0, 0.0), (20.0, 2.5))],
+    # The annexe is flat, and the gable planes run along its wall: neither a ridge nor a valley.
+    'inner': [((20.0, 2.5), (20.0, 5.0)), ((20.0, 5.0), (20.0, 10.0))],
+    'outline': [((20.0, 2.5), (28.0, 2.5)), ((20.0, 10.0), (28.0, 10.0)), ((28.0, 2.5), (28.0, 10.0))],
+}
+
+
+def test_labels_alone_get_a_frame_in_metres(tmp_path):
+    reading = read_segments(source(tmp_path), None, SegmentOptions(resolution=0.1))
+    (image,) = reading.images
+    annotation = image.annotation
+    assert annotation.crs == 'EPSG:32632'
+    assert annotation.resolution == pytest.approx(0.1, rel=1e-3)
+    assert (annotation.file, image.image) == ('7.tif', None)
+    assert (annotation.width, annotation.height) == (280 + 32, 100 + 32)
+    graph = annotation.graph
+    assert typed(graph, lambda xy: applied(Affine(*annotation.transform), xy[None])[0] - ORIGIN) == EXPECTED
+    assert len(graph.junctions) == 9  # four of the ridge's ends are two; (20, 2.5), (20, 10) are shared
+    assert sorted(map(len, graph.faces)) == [4, 5, 5]
+    assert 'labels only: 1 annotations without image' in reading.notes[0]
+    assert reading.notes[1] == 'line types: 3 outline, 2 inner, 1 ridge, 2 eave, 3 verge'
+
+
+@pytest.mark.parametrize('code', [32632, 3857, 4326])
+def test_images_of_any_crs_place_the_corners(tmp_path, code):
+    images = tmp_path / 'images'
+    images.mkdir()
+    transform = picture(images, CRS.from_epsg(code))
+    (image,) = read_segments(source(tmp_path), ImageFolder(images), SegmentOptions()).images
+    annotation = image.annotation
+    assert annotation.crs == f'EPSG:{code}'
+    assert annotation.transform == pytest.approx(tuple(transform)[:6])
+    assert annotation.resolution == pytest.approx(0.1, rel=0.01)
+    x, y = applied(Affine(*annotation.transform), annotation.graph.junctions).T
+    x, y = warp(CRS.from_epsg(code), UTM, x.tolist(), y.tolist())
+    metres = dict(zip(map(tuple, annotation.graph.junctions.tolist()), np.stack([x, y], axis=1) - ORIGIN, strict=True))
+    assert typed(annotation.graph, lambda xy: metres[tuple(xy.tolist())]) == EXPECTED
+    exact = [tuple(metres[tuple(junction)].round(3)) for junction in annotation.graph.junctions.tolist()]
+    assert (28.0, 10.0) in exact
+
+
+def test_snapping_is_in_pixels_and_may_be_off(tmp_path):
+    path = source(tmp_path)
+    (image,) = read_segments(path, None, SegmentOptions(Tolerance(3.0, 'px'), resolution=0.1)).images
+    assert len(image.annotation.graph.junctions) == 9
+    (image,) = read_segments(path, None, SegmentOptions(Tolerance(0.0, 'px'), resolution=0.1)).images
+    assert len(image.annotation.graph.junctions) > 9  # the ridges of the two planes stay apart
+
+
+def test_azimuths_from_north_say_so(tmp_path):
+    drawn = []
+    for row in range(10):
+        shift = (40.0 * row, 0.0)
+        drawn += [([(x + shift[0], y) for x, y in ring], azimuth, 35.0)
+                  for ring, azimuth in ((SOUTH, 180.0), (NORTH, 0.0))]  # a compass: the south plane looks to 180
+    reading = read_segments(source(tmp_path, drawn), None, SegmentOptions(resolution=0.2))
+    assert any('10 valleys and 0 ridges: the azimuths look counted from north, --azimuth north' in note
+               for note in reading.notes)
+    reading = read_segments(source(tmp_path, drawn), None, SegmentOptions(resolution=0.2, azimuth_zero='north'))
+    assert '10 ridge' in reading.notes[-1]
+    assert 'valley' not in reading.notes[-1]
+
+
+def test_segments_without_image_names_go_to_the_images_that_show_them(tmp_path):
+    images = tmp_path / 'images'
+    images.mkdir()
+    picture(images, UTM, 'west.tif', west=-5, size=(150, 300))
+    picture(images, UTM, 'east.tif', west=24, size=(100, 300))
+    picture(images, UTM, 'far.tif', west=900, size=(100, 300))
+    reading = read_segments(source(tmp_path, image=None), ImageFolder(images), SegmentOptions())
+    east, west = (image.annotation for image in reading.images)
+    assert (east.file, west.file) == ('east.tif', 'west.tif')
+    assert len(east.graph.lines) == 3  # of the annexe, cut at x = 24 m
+    assert sorted(np.unique(east.graph.junctions[:, 0].round(2)).tolist()) == [0.0, 40.0]
+    assert west.graph.junctions[:, 0].max() == pytest.approx(150.0)
+    assert len(west.graph.faces) == 0
+    assert any('1 images without annotation, far.tif' in note for note in reading.notes)
+    with pytest.raises(UserError, match='properties.image: expected the name of an image in every segment'):
+        read_segments(tmp_path / 'segments.geojson', None, SegmentOptions(resolution=0.1))
+
+
+def test_world_files_need_a_crs(tmp_path):
+    images = tmp_path / 'images'
+    images.mkdir()
+    Image.new('RGB', (600, 500)).save(images / '7.png')
+    with pytest.raises(UserError, match='expected a GeoTIFF or a world file'):
+        read_segments(source(tmp_path), ImageFolder(images), SegmentOptions())
+    # A world file names the centre of the first pixel.
+    lines = [0.1, 0, 0, -0.1, ORIGIN[0] - 5 + 0.05, ORIGIN[1] + 20 - 0.05]
+    (images / '7.pgw').write_text('\n'.join(f'{value:.6f}' for value in lines))
+    with pytest.raises(UserError, match='expected a coordinate system, found none: name it, --crs'):
+        read_segments(source(tmp_path), ImageFolder(images), SegmentOptions())
+    (image,) = read_segments(source(tmp_path), ImageFolder(images), SegmentOptions(crs=UTM)).images
+    assert image.annotation.transform == pytest.approx((0.1, 0, ORIGIN[0] - 5, 0, -0.1, ORIGIN[1] + 20))
+    corner = image.annotation.graph.junctions[image.annotation.graph.junctions.sum(axis=1).argmin()]
+    assert corner == pytest.approx([50.0, 100.0], abs=0.01)  # (0, 10) m
+
+
+def test_what_is_wrong_is_told(tmp_path):
+    path = source(tmp_path)
+    with pytest.raises(UserError, match='--resolution: expected metres a pixel where there are no images'):
+        read_segments(path, None, SegmentOptions())
+    with pytest.raises(UserError, match='--crs: expected a projected coordinate system'):
+        read_segments(path, None, SegmentOptions(resolution=0.1, crs=CRS.from_epsg(4326)))
+    images = tmp_path / 'images'
+    images.mkdir()
+    with pytest.raises(UserError, match='expected an image for each annotation, found none for 7; without --images'):
+        read_segments(path, ImageFolder(images), SegmentOptions())
+    picture(images, UTM)
+    with pytest.raises(UserError, match=r'all of them outside; coordinates look like \(latitude, longitude\)'):
+        read_segments(source(tmp_path, swap=True), ImageFolder(images), SegmentOptions())
+    with pytest.raises(UserError, match='image 7: expected segments within 30,000 pixels'):
+        far = [(x + 9e4, y) for x, y in NORTH]
+        read_segments(source(tmp_path, [*DRAWN, (far, 0.0, 10.0)]), None, SegmentOptions(resolution=0.1))
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    ('{', 'expected GeoJSON'), ('{"features": []}', 'expected a FeatureCollection'),
+    ('{"features": [{"geometry": {"type": "Point", "coordinates": [1, 2]}}]}', 'feature 0: expected a Polygon'),
+    ('{"features": [{"properties": {"slope": "x"}, "geometry": {"type": "Polygon", "coordinates": []}}]}',
+     'feature 0: slope: expected degrees or null'),
+    ('{"features": [{"geometry": {"type": "Polygon", "coordinates": [[[0, 1], [1, 1], [0, 1]]]}}]}',
+     'expected rings of four points'),
+    ('{"features": [{"geometry": {"type": "Polygon", "coordinates": [[[7e5, 5e6], [7.1e5, 5e6], [7e5, 5.1e6], '
+     '[7e5, 5e6]]]}}]}', 'expected longitude and latitude, found .* metres need a crs member'),
+    ('{"features": [{"geometry": {"type": "Polygon", "coordinates": [[[48, 111], [49, 111], [48, 112], [48, 111]]]}}]}',
+     r'coordinates look like \(latitude, longitude\)'),
+])
+def test_other_files_are_refused(tmp_path, content, message):
+    path = tmp_path / 'x.geojson'
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_segments(path, None, SegmentOptions(resolution=0.1))
+
+
+def test_multipolygons_holes_and_a_crs_member(tmp_path):
+    """RID2's form: metres of a projected system."""
+    rings = [np.array(ring) + ORIGIN for ring in ([(0, 0), (20, 0), (20, 10), (0, 10), (0, 0)],
+                                                  [(5, 4), (8, 4), (8, 7), (5, 7), (5, 4)],
+                                                  [(30, 0), (35, 0), (35, 5), (30, 0)])]
+    roof, hole, other = (ring.tolist() for ring in rings)
+    path = tmp_path / 'x.geojson'
+    path.write_text(json.dumps(dict(
+        crs=dict(type='name', properties=dict(name='urn:ogc:def:crs:EPSG::32632')), features=[dict(
+            properties=dict(image='a'), geometry=dict(type='MultiPolygon', coordinates=[[roof, hole], [other]]))])))
+    (image,) = read_segments(path, None, SegmentOptions(resolution=0.1)).images
+    graph = image.annotation.graph
+    assert (len(graph.junctions), len(graph.lines)) == (11, 11)
+    assert sorted(map(len, graph.faces)) == [3, 4]  # the hole is none
+    assert set(graph.types.tolist()) == {LINE_TYPES.index('outline')}
+
+
+def test_metres_of_a_pixel_are_true_metres():
+    """A degree of latitude at 48 degrees is 111.2 km, one of longitude 74.6 km; a metre of Web Mercator is 0.67 m."""
+    size = (100, 100)
+    frame = Georeference(Affine(1e-5, 0, 11.0, 0, -1e-5, 48.0), CRS.from_epsg(4326), size)
+    assert ground_of_pixels(frame) == pytest.approx(np.array([[0.7463, 0.0], [0.0, -1.1119]]), abs=2e-3)
+    x, y = warp('EPSG:4326', 'EPSG:3857', [11.0], [48.0])
+    frame = Georeference(Affine(1, 0, x[0], 0, -1, y[0]), CRS.from_epsg(3857), size)
+    assert ground_of_pixels(frame) == pytest.approx(np.array([[0.670, 0.0], [0.0, -0.668]]), abs=3e-3)
+    assert utm_zone(11.0, 48.0).to_epsg() == 32632
+    assert utm_zone(-179.9, -10.0).to_epsg() == 32701
+    assert utm_zone(180.0, 10.0).to_epsg() == 32601
+
+
+def test_the_real_segments(shared_data):
+    path = shared_data / 'roofline/rid/segments.geojson'
+    if not path.is_file():
+        pytest.skip('no RID segments: real data are not distributed')
+    reading = read_segments(path, None, SegmentOptions(resolution=0.1))
+    content = json.loads(path.read_text())
+    assert len(reading.images) == len({feature['properties']['image'] for feature in content['features']})
+    faces = sum(len(image.annotation.graph.faces) for image in reading.images)
+    assert 0.98 * len(content['features']) <= faces <= 1.02 * len(content['features'])
+    kinds = np.concatenate([image.annotation.graph.types for image in reading.images])
+    counts = dict(zip(LINE_TYPES, np.bincount(kinds, minlength=len(LINE_TYPES)).tolist(), strict=True))
+    assert counts['ridge'] > 100
+    assert counts['ridge'] + counts['hip'] > 3 * counts['valley']
+    assert {image.annotation.crs for image in reading.images} <= {'EPSG:32632', 'EPSG:32633'}  # 12 degrees east

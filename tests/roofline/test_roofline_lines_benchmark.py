@@ -1,0 +1,73 @@
+"""The benchmark of the line stage: equal scores, and a status that says whether its aims are reached."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope='module')
+def benchmark(repository: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        'roofline_lines_benchmark', repository / 'tools/benchmarks/roofline_lines.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_scores_are_the_published_ones_inside_the_image(benchmark: ModuleType):
+    maps, (verifier, published) = benchmark.make_maps(30), benchmark.make_verifiers()
+    lines, expected, hidden, _ = published(maps, 30)
+    assert len(lines) == 435
+    assert expected.std() > 0.01  # it tells lines apart
+    assert (hidden[:, 1] > hidden[:, 0]).float().mean() > 0.5  # and slices are set to zero
+    for limit, number in ((None, 435), (100, 100)):
+        found = benchmark.ours(verifier, maps, 30, limit)
+        assert len(found[0]) == number
+        compared = benchmark.compared(found, lines, expected, hidden)
+        assert compared['lines'] > number / 2
+        assert compared['difference'] < 1e-5
+        assert compared['other_slice'] <= number / 100
+
+
+def test_lines_are_compared_by_place(benchmark: ModuleType):
+    maps, (verifier, published) = benchmark.make_maps(10), benchmark.make_verifiers()
+    lines, expected, hidden, _ = published(maps, 10)
+    lines_yx, scores, mine, number = benchmark.ours(verifier, maps, 10, None)
+    assert benchmark.compared((lines_yx, scores + 0.5, mine, number), lines, expected, hidden)['difference'] > 0.4
+    with pytest.raises(RuntimeError, match='the same lines'):
+        benchmark.compared((lines_yx, scores, mine, number.flip(0)), lines, expected, hidden)
+
+
+def test_the_small_run_reports_everything(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                          capsys: pytest.CaptureFixture):
+    file = tmp_path / 'found.json'
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(sys, 'argv', ['roofline_lines.py', '--junctions', '30', '--crowd', '40', '--repeats', '1',
+                                      '--json', str(file)])
+    assert benchmark.main() == 0
+    torch.set_num_threads(threads)
+    found = json.loads(file.read_text())
+    assert found['reached'] and found['lines'] == 435
+    assert set(found['memory_mb']) == {'pruned', 'every line'}
+    assert 100 < found['memory_mb']['pruned'] < 1500
+    assert {name.split(',')[0] for name in found['ratios']} == {'sampling alone', 'end to end'}
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith('aim: ')]
+    assert told == ['aim: scores equal to 0.0001: reached', 'aim: at most 1500 MB: reached']
+
+
+@pytest.mark.parametrize('seconds, memory, cost, status', [
+    (8.0, 1500.0, 0.2, 0), (7.9, 1500.0, 0.2, 1), (8.0, 1501.0, 0.2, 1), (8.0, 1500.0, 0.21, 1)])
+def test_a_missed_aim_is_status_1(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, seconds: float,
+                                  memory: float, cost: float, status: int):
+    monkeypatch.setattr(benchmark, 'side_by_side', lambda *arguments: {
+        'ratios': {'end to end': {'median': seconds}}, 'scores': {'pruned': {'difference': 0.0}},
+        'published_memory_mb': 1.0})
+    monkeypatch.setattr(benchmark, 'memory_of', lambda junctions: {'pruned': memory})
+    monkeypatch.setattr(benchmark, 'pruning_cost', lambda *model: {'cost': cost})
+    monkeypatch.setattr(sys, 'argv', ['roofline_lines.py', '--config', 'a', '--checkpoint', 'b', '--data', 'c'])
+    assert benchmark.main() == status
