@@ -12,4 +12,4 @@ val_split = 'train'
 test_split = 'train'
 val_dataloader = dict(dataset=dict(limit=4))
 test_dataloader = dict(dataset=dict(limit=4))
-train_cfg = dict(max_iters=300, val_interval=300)
+train_cfg = dict(max_iters=240, val_interval=240)

@@ -74,7 +74,7 @@ def test_losses_that_nothing_else_stands_in_for(model):
 def test_images_without_lines_train(model):
     losses = model(images(), [sample(None), sample(None)], mode='loss')
     assert all(bool(torch.isfinite(value)) for value in losses.values())
-    assert float(losses['loss_off']) == 0 and float(losses['loss_sf']) == 0
+    assert losses['loss_off'].item() == 0 and losses['loss_sf'].item() == 0
     sum(losses.values()).backward()
 
 
@@ -112,7 +112,8 @@ def test_predictions_are_sorted_bounded_and_in_original_pixels():
         xy, scores = answer.pred_junctions, answer.pred_line_scores
         assert 2 < len(xy) <= 20 and bool((xy >= 0).all()) and bool((xy <= torch.tensor(shape).flip(0)).all())
         assert len(answer.pred_lines) <= 50 and bool((scores.diff() <= 0).all())
-        assert bool((answer.pred_lines[:, 0] < answer.pred_lines[:, 1]).all()) and int(answer.pred_lines.max()) < len(xy)
+        assert bool((answer.pred_lines[:, 0] < answer.pred_lines[:, 1]).all())
+        assert int(answer.pred_lines.max()) < len(xy)
         first = answer.pred_junction_scores[answer.pred_unverified_lines].mean(1)
         assert torch.allclose(first, answer.pred_unverified_scores) and len(first) <= 30
 

@@ -60,6 +60,7 @@ class LineVerifier(BaseModule):
         hidden: Of the linear layers. Default 1024.
         points: P, places along a line, a multiple of ``pooled``. Default 64.
         pooled: Values of a channel that remain. Default 8.
+        attention: Channels of the occlusion attention. Default 64.
         tau: Softness of the mask in training, in places. Default 1.
         init_cfg: As for every mmengine module.
 
@@ -67,7 +68,7 @@ class LineVerifier(BaseModule):
     """
 
     def __init__(self, in_channels: int = 256, channels: int = 128, hidden: int = 1024, points: int = 64,
-                 pooled: int = 8, tau: float = 1.0, init_cfg: dict | None = None) -> None:
+                 pooled: int = 8, attention: int = 64, tau: float = 1.0, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         if points % pooled or tau <= 0:
             raise UserError(f'LineVerifier: expected points in multiples of pooled and tau > 0, found points {points}, '
@@ -77,7 +78,7 @@ class LineVerifier(BaseModule):
         # first; a buffer, because they hold it
         self.register_buffer('steps', torch.linspace(0, 1, points))
         self.fc1 = nn.Conv2d(in_channels, channels, 1)
-        self.attention = OcclusionAttention(points)
+        self.attention = OcclusionAttention(points, attention)
         self.fc2 = nn.Sequential(
             nn.Linear(channels * pooled + END_FEATURES, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
             nn.Linear(hidden, 1))
