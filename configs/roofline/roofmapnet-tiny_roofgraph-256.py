@@ -23,4 +23,4 @@ train_pipeline = [
 optim_wrapper = dict(clip_grad=dict(max_norm=10.0), optimizer=dict(lr=2e-3))
 train_cfg = dict(max_iters=1200, val_interval=300)
 default_hooks = dict(logger=dict(interval=20))
-precision = dict(cpu=dict(amp=False))
+precision = dict(cpu=dict(amp=False), cuda=dict(amp=False))

@@ -113,6 +113,9 @@ class TerraceRunner(Runner):
                 raise UserError(f'train_cfg.type: expected none, found {loop["type"]}: only the loops of by_epoch=True '
                                 'and by_epoch=False save and resume')
             arguments = {key: value for key, value in loop.items() if key not in ('type', 'by_epoch')}
+            if not by_epoch and 'val_steps' in arguments:
+                raise UserError('train_cfg.val_steps: expected a training by epochs, found by_epoch=False: set '
+                                'val_interval')
             resumable = ResumableEpochLoop if by_epoch else ResumableIterLoop
             loop = resumable(**arguments, runner=self, dataloader=self._train_dataloader)
         if not loop.dataloader.batch_sampler.endless and not len(loop.dataloader):

@@ -48,7 +48,7 @@ def decode_maps(
     Returns:
         All junctions, best first, also those without a line, and the lines, best first.
     """
-    jmap, joff, lmap = (torch.as_tensor(values)[None].float() for values in (jmap, joff, lmap))
+    jmap, joff, lmap = (torch.as_tensor(values).cpu()[None].float() for values in (jmap, joff, lmap))
     found = find_junctions(jmap, joff, limit, threshold)
     found = type(found)(*(values[:, :int(found.valid.sum())] for values in found))
     # the mean of a map along a line is hardly below half its worst place's score: a cheap and safe sieve

@@ -9,12 +9,13 @@ from mmseg.structures import SegDataSample
 
 from projects.engine.errors import UserError
 from projects.engine.inference import load_model
+from projects.roofline.datasets.transforms.moving import FILL
 from projects.roofline.models.roofmapnet import RoofMapNet
 from projects.roofline.samples import wireframe_of
 from projects.roofline.vectorizing.tiles import PredictTiles
 from projects.roofline.wireframe import Wireframe
 
-MULTIPLE = 64  # tiles are padded to multiples of this: four hourglass levels at a quarter of the image
+MULTIPLE = 64  # tiles are padded to multiples of this for a backbone that names none
 
 
 def load_predictor(config: str | Path, checkpoint: str | Path, device: str | torch.device | None = None,
@@ -39,12 +40,15 @@ def load_predictor(config: str | Path, checkpoint: str | Path, device: str | tor
         raise UserError(f'config {config}: expected a RoofMapNet (a config of configs/roofline), found '
                         f'{type(model).__name__}')
     where = next(model.parameters()).device
+    multiple = getattr(model.backbone, 'divisor', MULTIPLE)
+    model.detection['unverified'] = 0  # a measure's, not a user's
 
     @torch.inference_mode()
     def predict(tiles: np.ndarray) -> list[Wireframe]:
         height, width = tiles.shape[1:3]
-        below, right = -height % MULTIPLE, -width % MULTIPLE
-        padded = np.pad(tiles, ((0, 0), (0, below), (0, right), (0, 0)))
+        padded = np.empty((len(tiles), height + -height % multiple, width + -width % multiple, 3), np.uint8)
+        padded[:] = FILL
+        padded[:, :height, :width] = tiles
         inputs = torch.from_numpy(np.ascontiguousarray(padded.transpose(0, 3, 1, 2)))
         samples = [SegDataSample(metainfo=dict(sample_id=str(number), ori_shape=(height, width)))
                    for number in range(len(tiles))]

@@ -159,7 +159,7 @@ OUTCOMES: dict[str, Outcome] = {
     'optim.weight_decay': Outcome('L2 penalty', _number(), 'optim_wrapper.optimizer.weight_decay', 0),
     'optim.amsgrad': Outcome('true or false', _choice(True, False), 'optim_wrapper.optimizer.amsgrad', True),
     'optim.max_epoch': Outcome('epochs', _POSITIVE, 'train_cfg.max_epochs', 30),
-    'optim.lr_decay_epoch': Outcome('epoch after which the learning rate is a tenth', _POSITIVE, 'decay_epoch', 10),
+    'optim.lr_decay_epoch': Outcome('epochs between two decays to a tenth', _POSITIVE, 'decay_epoch', 10),
     'loss_weights': Outcome('weights of gauss, qcc, lhr, off, lv, sf', _weights, 'loss_weights', {}),
     'model.loss_weights': Outcome('the same', _weights, 'loss_weights', {}),
     'optim.loss_weights': Outcome('the same', _weights, 'loss_weights', {}),

@@ -107,7 +107,8 @@ def test_wrong_input_is_told_in_one_line(villages):
     for change, told in (
             (lambda image: image.update(junctions=[[x + 1e4, y] for x, y in image['junctions']]), 'junction'),
             (lambda image: image.update(lines=[*image['lines'], image['lines'][0]],
-                                        line_type=[*image['line_type'], image['line_type'][0]], occlusions=None), ''),
+                                        line_type=[*image['line_type'], image['line_type'][0]],
+                                        occlusions=[*image['occlusions'], None]), 'twice'),
             (lambda image: image.update(file='missing.png'), 'missing.png')):
         broken = villages / 'broken'
         broken.mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ LOSSES = dict(
 def roofmapnet(**changes):
     """The published network; ``changes`` replace top-level arguments."""
     arguments = dict(
-        type='RoofMapNet', backbone=dict(type='StackedHourglass', feedback_channels=5),
+        type='RoofMapNet', backbone=dict(type='StackedHourglass'),
         map_head=dict(type='RoofMapHead', in_channels=256, num_stacks=2), line_head=dict(type='LineVerifier'),
         losses=LOSSES)
     return MODELS.build({**arguments, **changes})
@@ -27,7 +27,7 @@ def roofmapnet(**changes):
 def small_roofmapnet(types=1, **changes):
     """The same with 32 channels, for images whose sides are multiples of 16."""
     return roofmapnet(**{**dict(
-        backbone=dict(type='StackedHourglass', channels=32, depth=2, feedback_channels=4 * types + 1),
+        backbone=dict(type='StackedHourglass', channels=32, depth=2),
         map_head=dict(type='RoofMapHead', in_channels=32, num_stacks=2, num_types=types, hidden=16, calibration=16),
         line_head=dict(type='LineVerifier', in_channels=32, channels=16, hidden=32)), **changes})
 

@@ -337,3 +337,11 @@ def test_an_interval_is_turned_about():
 def test_bad_numbers_are_named(key, value):
     with pytest.raises(UserError, match=rf'model\.samples: {key}: .*{value}'):
         LineSampler(**{key: value})
+
+
+def test_nothing_hidden_is_the_same_from_either_end():
+    """Else half of the lines would be taught (0, 0) and half (1, 1), and the network the mask in the middle."""
+    hidden = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.2, 0.5], [torch.nan, torch.nan]])
+    found = turned(hidden, torch.tensor([False, True, False, True, True]))
+    assert found[:3].tolist() == [[0, 0]] * 3 and found[4].isnan().all()
+    torch.testing.assert_close(found[3], torch.tensor([0.5, 0.8]))

@@ -101,6 +101,11 @@ def test_any_mmseg_backbone_and_several_junction_types():
     assert maps['lmap'].shape == (2, 16, 16) and maps['joff'].abs().max() <= 0.5
 
 
+def test_an_hourglass_is_told_as_much_as_the_head_says():
+    model = small_roofmapnet(types=3)
+    assert model.backbone.feedback_channels == 13 and model.eval()(images())['jmap'].shape == (2, 3, 16, 16)
+
+
 def test_predictions_are_sorted_bounded_and_in_original_pixels():
     torch.manual_seed(0)
     model = small_roofmapnet(detection=dict(junctions=20, line_limit=50, line_threshold=0.0, unverified=30)).eval()
@@ -121,7 +126,9 @@ def test_predictions_are_sorted_bounded_and_in_original_pixels():
 def test_letterboxes_are_undone():
     data = sample(house())
     data.set_metainfo(dict(ori_shape=(100, 120), letterbox=(0.5, 2.0, 7.0)))
-    np.testing.assert_allclose(original(torch.tensor([[12.0, 27.0], [0.0, 64.0]]), data), [[20, 40], [0, 100]])
+    xy, inside = original(torch.tensor([[12.0, 27.0], [0.0, 64.0], [1.5, 57.5], [-30.0, 27.0]]), data, 4.0)
+    np.testing.assert_allclose(xy, [[20, 40], [0, 100], [0, 100], [0, 40]])
+    assert inside.tolist() == [True, False, True, False]  # by up to 4 pixels of the input outside
 
 
 def test_the_verifier_scores_given_lines_and_knows_their_direction():
@@ -153,7 +160,7 @@ def test_bf16_autocast_keeps_losses_finite_and_close(model):
     torch.manual_seed(0)
     with torch.autocast('cpu', torch.bfloat16):
         rough = model(images(), batch, mode='loss')
-    for name in ('loss_gauss', 'loss_qcc', 'loss_lhr', 'loss_off'):
+    for name in exact:
         assert float(rough[name]) == pytest.approx(float(exact[name]), rel=0.1), name
     assert all(value.dtype == torch.float32 for value in rough.values())
 

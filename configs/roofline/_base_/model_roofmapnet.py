@@ -8,7 +8,7 @@ model = dict(
         mean=[109.73, 103.832, 98.681],
         std=[22.275, 22.124, 23.229],
         bgr_to_rgb=False),  # images are read as RGB
-    backbone=dict(type='StackedHourglass', depth=4, num_stacks=2, num_blocks=1, channels=256, feedback_channels=5),
+    backbone=dict(type='StackedHourglass', depth=4, num_stacks=2, num_blocks=1, channels=256),
     map_head=dict(
         type='RoofMapHead', in_channels='${model.backbone.channels}', num_stacks='${model.backbone.num_stacks}',
         num_types='${num_types}'),

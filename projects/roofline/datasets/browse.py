@@ -23,14 +23,14 @@ from projects.evaluation.gallery import (
     label_font,
     wrap_legend,
 )
+from projects.roofline.annotations import SPLITS
 from projects.roofline.datasets.affine import scaling
+from projects.roofline.drawing import TYPE_COLOURS
 from projects.roofline.graph import LINE_TYPES, RoofGraph
 
-SPLITS = ('train', 'val', 'test')
 MARGIN, GAP, LINE = 12, 8, 20
 INK, PALE, FRAME = (31, 41, 51), (102, 114, 127), (190, 197, 205)
-COLOURS = ((255, 214, 0), (0, 200, 255), (255, 70, 70), (255, 140, 0), (60, 120, 255), (90, 220, 90), (220, 120, 255),
-           (240, 240, 240))  # of the line types
+COLOURS = tuple(TYPE_COLOURS.values())
 HIDDEN, JUNCTION = (255, 0, 190), (255, 255, 255)
 
 

@@ -16,11 +16,10 @@ from PIL import Image
 from projects.engine.errors import UserError
 from projects.geo.raster import is_raster, open_raster
 from projects.roofline.annotations import FILE_NAME, IMAGE_FOLDER, SPLITS, Annotation, read_annotations
-from projects.roofline.npz_labels import read_npz
+from projects.roofline.npz_labels import SUFFIX, read_npz
 
 LAYOUTS = ('graph', 'seed')
 SEED_FOLDERS = {'train': 'train', 'valid': 'val', 'test': 'test'}  # folder -> split
-LABEL = '_label.npz'
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp')
 
 
@@ -64,7 +63,7 @@ def find_layout(root: Path) -> str:
     if any((root / folder).is_dir() for folder in SEED_FOLDERS):
         return 'seed'
     raise UserError(f'data_root {root}: expected {FILE_NAME} with {IMAGE_FOLDER}/ (layout graph) or train/ and valid/ '
-                    f'of NAME.png with NAME{LABEL} (layout seed), found neither')
+                    f'of NAME.png with NAME{SUFFIX} (layout seed), found neither')
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -104,10 +103,10 @@ def _seed_samples(root: Path, split: str, limit: int | None) -> tuple[list[Sampl
     has: Counter = Counter()
     for folder, own in SEED_FOLDERS.items():
         images = {path.stem: path for path in _images(root / folder)}
-        labels = {path.name.removesuffix(LABEL): path for path in sorted((root / folder).glob(f'*{LABEL}'))}
+        labels = {path.name.removesuffix(SUFFIX): path for path in sorted((root / folder).glob(f'*{SUFFIX}'))}
         has[own] = len(images)
         if split in ('all', own):
-            _refuse(str(root / folder), [f'{path.name}: image without annotation ({stem}{LABEL})'
+            _refuse(str(root / folder), [f'{path.name}: image without annotation ({stem}{SUFFIX})'
                                          for stem, path in images.items() if stem not in labels] + [
                 f'{path.name}: annotation without image' for stem, path in labels.items() if stem not in images])
             pairs += [(path, labels[stem], own) for stem, path in images.items()]

@@ -201,8 +201,13 @@ def draw(candidates: Tensor, quota: int) -> tuple[Tensor, Tensor]:
 
 
 def turned(occlusions: Tensor, backward: Tensor) -> Tensor:
-    """Return hidden intervals (..., 2) as seen from the other end, ``(1 - s_b, 1 - s_f)``, where backward (...)."""
-    return torch.where(backward[..., None], 1 - occlusions.flip(-1), occlusions)
+    """Return hidden intervals (..., 2) as seen from the other end, ``(1 - s_b, 1 - s_f)``, where backward (...).
+
+    An empty one is (0, 0) from either end: a network that sees no direction in a line that nothing hides could only
+    learn the mean of (0, 0) and (1, 1), a mask in its middle.
+    """
+    seen = torch.where(backward[..., None], 1 - occlusions.flip(-1), occlusions)
+    return torch.where(seen[..., :1] >= seen[..., 1:], 0.0, seen)
 
 
 def _no_line(chosen: Tensor) -> tuple[Tensor, Tensor]:

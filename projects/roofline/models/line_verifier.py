@@ -40,9 +40,11 @@ class OcclusionAttention(nn.Module):
         return torch.cat([self._interval(some) for some in values.split(_LINES_AT_ONCE)])
 
     def _interval(self, values: Tensor) -> Tensor:
-        if not len(values):
-            return values.new_zeros(0, 2) + 0 * sum(parameter.sum() for parameter in self.parameters())
-        return self.fc(self.convs(values[:, None]).flatten(1)).sigmoid()
+        if not len(values):  # a rank without lines meets the others in every layer
+            return self._interval(values.new_zeros(1, values.shape[1]))[:0]
+        hidden = self.convs(values[:, None]).flatten(1)
+        with torch.autocast(hidden.device.type, enabled=False):  # 8 bits do not tell 64 places apart
+            return self.fc(hidden.float()).sigmoid()
 
 
 @MODELS.register_module()
@@ -109,7 +111,9 @@ class LineVerifier(BaseModule):
         # the inputs that the published settings feed with zeros are left out of the product; their weights get a
         # gradient of zero
         first = F.linear(pooled.to(ends.weight.dtype), ends.weight[:, :pooled.shape[1]], ends.bias)
-        return self.fc2[1:](first)[:, 0], 1 - hidden.flip(1)
+        between = self.fc2[1:-1](first)
+        with torch.autocast(between.device.type, enabled=False):  # 8 bits would make ties of good lines
+            return self.fc2[-1](between.float())[:, 0], 1 - hidden.flip(1)
 
     def mask(self, hidden: Tensor) -> Tensor:
         """Return the factors (L, points) of the places with these hidden intervals (L, 2), both from the same end."""

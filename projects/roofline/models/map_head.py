@@ -44,7 +44,10 @@ class JunctionCalibration(nn.Module):
     def forward(self, raw: Tensor) -> Tensor:
         """Return calibrated logits (N, 2, h, w) of raw ones."""
         coarse = self.latlayer(F.max_pool2d(raw, 2, 2, ceil_mode=True))
-        return self.conv_jmap(raw) + F.interpolate(coarse, size=raw.shape[-2:], mode='bilinear', align_corners=True)
+        fine = self.conv_jmap[:-1](raw)
+        with torch.autocast(raw.device.type, enabled=False):
+            fine = self.conv_jmap[-1](fine.float())
+        return fine + F.interpolate(coarse.float(), size=raw.shape[-2:], mode='bilinear', align_corners=True)
 
 
 @MODELS.register_module()
@@ -82,7 +85,9 @@ class RoofMapHead(BaseModule):
 
     def score(self, stack: int, features: Tensor) -> Tensor:
         """Return the maps of one stack side by side (B, 4 T + 1, h, w): what an hourglass is told."""
-        return torch.cat([head(features) for head in self.heads[stack]], 1)
+        between = [head[:-1](features) for head in self.heads[stack]]
+        with torch.autocast(features.device.type, enabled=False):  # 8 bits would make plateaus of peaks
+            return torch.cat([head[-1](one.float()) for head, one in zip(self.heads[stack], between)], 1)
 
     def forward(self, scores: Tensor) -> RoofMaps:
         """Take :meth:`score` apart and calibrate its junction map."""

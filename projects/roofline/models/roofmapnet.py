@@ -10,10 +10,11 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from projects.engine.errors import UserError
-from projects.roofline.models.junctions import Junctions, find_junctions
-from projects.roofline.models.line_proposal import Proposals, all_pairs, propose_lines
+from projects.roofline.models.junctions import find_junctions
+from projects.roofline.models.line_proposal import Proposals, propose_lines
 from projects.roofline.models.line_samples import LineSampler, pad_truth
 from projects.roofline.models.map_head import RoofMaps
+from projects.roofline.models.stacked_hourglass import StackedHourglass
 
 LOSSES = ('gauss', 'qcc', 'lhr', 'off', 'lv', 'sf')
 MODES = ('loss', 'predict', 'tensor')
@@ -26,7 +27,7 @@ class RoofMapNet(BaseModel):
 
     Args:
         backbone: Config; its features lie at a quarter of the image (``in_index`` chooses them where it gives several
-            that are no stacks). A :class:`StackedHourglass` with ``feedback_channels`` is told what the head says.
+            that are no stacks). A :class:`StackedHourglass` is told what the head says of each stack.
         map_head: Config of a :class:`RoofMapHead`.
         line_head: Config of a :class:`LineVerifier`.
         losses: Configs of the six losses by name: gauss, qcc, lhr, off, lv, sf.
@@ -58,9 +59,11 @@ class RoofMapNet(BaseModel):
         unknown = sorted(set(detection or {}) - set(DETECTION))
         if unknown:
             raise UserError(f'model.detection: expected keys of {", ".join(DETECTION)}, found {unknown[0]}')
+        self.map_head = MODELS.build(map_head)
+        if MODELS.get(backbone['type']) is StackedHourglass:
+            backbone = {'feedback_channels': self.map_head.out_channels, **backbone}
         self.backbone = MODELS.build(backbone)
         self.neck = None if neck is None else MODELS.build(neck)
-        self.map_head = MODELS.build(map_head)
         self.line_head = MODELS.build(line_head)
         self.losses = nn.ModuleDict({name: MODELS.build(losses[name]) for name in LOSSES})
         self.gaussian = MODELS.build(gaussian or dict(type='GaussianTarget'))
@@ -168,22 +171,23 @@ class RoofMapNet(BaseModel):
         cfg = self.detection
         junctions = find_junctions(read['jmap'], read['joff'], cfg['junctions'], cfg['junction_threshold'])
         lmap = read['lmap']
+        stride = inputs.shape[-1] / lmap.shape[-1]
+        samples = list(data_samples) if data_samples else [SegDataSample() for _ in inputs]
+        places = [original(yx.flip(-1) * stride, sample, stride) for yx, sample in zip(junctions.yx, samples)]
+        junctions = junctions._replace(valid=junctions.valid & torch.stack([inside for _, inside in places]))
         proposals = propose_lines(junctions, lmap, cfg['line_limit'])
         logits, _ = self.line_head(self.line_head.features(features, lmap), lmap, proposals.lines_yx,
                                    proposals.image_index)
         scores = logits.float().sigmoid()
-        pairs = all_pairs(junctions, lmap, points=2) if cfg['unverified'] else None
-        samples = list(data_samples) if data_samples else [SegDataSample() for _ in inputs]
-        stride = inputs.shape[-1] / lmap.shape[-1]
         for image, sample in enumerate(samples):
             valid = junctions.valid[image]
             sample.set_data(dict(
-                pred_junctions=original(junctions.yx[image][valid].flip(-1) * stride, sample),
+                pred_junctions=places[image][0][valid],
                 pred_junction_scores=junctions.score[image][valid],
                 pred_junction_types=junctions.type[image][valid],
-                **verified(proposals, scores, image, cfg['line_threshold'])))
-            if pairs is not None:
-                sample.set_data(unverified(pairs, junctions, image, cfg['unverified']))
+                **verified(proposals, scores, valid, image, cfg['line_threshold'])))
+            if cfg['unverified']:
+                sample.set_data(unverified(junctions.score[image][valid], cfg['unverified']))
         return samples
 
 
@@ -193,27 +197,36 @@ def read_maps(maps: RoofMaps) -> dict[str, Tensor]:
                 joff=maps.joff.float().sigmoid() - 0.5)
 
 
-def verified(proposals: Proposals, scores: Tensor, image: int, threshold: float) -> dict[str, Any]:
-    """Return one image's lines with at least this score, best first."""
+def verified(proposals: Proposals, scores: Tensor, valid: Tensor, image: int, threshold: float) -> dict[str, Any]:
+    """Return one image's lines with at least this score, best first, as pairs of its valid junctions."""
     own = (proposals.image_index == image) & (scores >= threshold)
     order = scores[own].argsort(descending=True, stable=True)
-    return dict(pred_lines=proposals.pairs[own][order], pred_line_scores=scores[own][order])
+    place = valid.cumsum(0) - 1  # of a junction among the valid ones
+    return dict(pred_lines=place[proposals.pairs[own][order]], pred_line_scores=scores[own][order])
 
 
-def unverified(pairs: Proposals, junctions: Junctions, image: int, limit: int) -> dict[str, Any]:
-    """Return one image's pairs of junctions by the mean of their scores, best first."""
-    own = pairs.pairs[pairs.image_index == image]
-    mean = junctions.score[image][own].mean(1)
+def unverified(scores: Tensor, limit: int) -> dict[str, Any]:
+    """Return the best pairs of junctions with these scores (J,) by the mean of both, best first."""
+    pairs = torch.combinations(torch.arange(len(scores), device=scores.device))
+    mean = scores[pairs].mean(1)
     order = mean.argsort(descending=True, stable=True)[:limit]
-    return dict(pred_unverified_lines=own[order], pred_unverified_scores=mean[order])
+    return dict(pred_unverified_lines=pairs[order], pred_unverified_scores=mean[order])
 
 
-def original(xy: Tensor, sample: SegDataSample) -> Tensor:
-    """Return points (N, 2) of the network's input in pixels of the original image, inside it."""
+def original(xy: Tensor, sample: SegDataSample, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Return points (N, 2) of the network's input in pixels of the original image, and which of them (N,) lie in it.
+
+    Args:
+        xy: In pixels of the input.
+        sample: Its ``letterbox`` and ``ori_shape``, where it has them.
+        tolerance: Pixels of the input that a point may lie outside; it is moved onto the border.
+    """
     letterbox, shape = sample.get('letterbox'), sample.get('ori_shape')
+    scale = 1.0
     if letterbox is not None:
         scale, *shift = letterbox
         xy = (xy - xy.new_tensor(shift)) / scale
-    if shape is not None:
-        xy = torch.minimum(xy.clamp_min(0), xy.new_tensor([shape[1], shape[0]]))
-    return xy
+    if shape is None:
+        return xy, torch.ones_like(xy[:, 0], dtype=torch.bool)
+    inside = torch.minimum(xy.clamp_min(0), xy.new_tensor([shape[1], shape[0]]))
+    return inside, ((xy - inside).abs() <= tolerance / scale).all(1)
