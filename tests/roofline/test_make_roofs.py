@@ -1,6 +1,8 @@
 """Data sets of made roofs: splits by village, same seed same bytes, rasters on their ground."""
 
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,8 +12,10 @@ import rasterio
 
 from projects.engine.errors import UserError
 from projects.geo.point_clouds import read_points
-from projects.roofline.annotations import read_annotations
-from projects.roofline.graph import LINE_TYPES
+from projects.roofline.annotations import Annotation, read_annotations, write_annotations
+from projects.roofline.graph import LINE_TYPES, RoofGraph
+from projects.roofline.scenes import village_raster as rasters
+from projects.roofline.scenes import windows
 from projects.roofline.scenes.village_raster import village_raster
 from projects.roofline.scenes.windows import RoofRecipe, VillageWindows, make_roofs, village_splits
 from projects.scenes.files import draw
@@ -103,13 +107,92 @@ def test_a_folder_with_files_is_not_touched(roofs: Path, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ['mine.txt']
 
 
+SMALL = RoofRecipe(size=32, resolution=0.5, extent=100)
+
+
 def test_overwriting_replaces_the_old_images(tmp_path: Path) -> None:
-    small = RoofRecipe(size=32, resolution=0.5, extent=100)
-    make_roofs(tmp_path, 1, 3, 2, small, 0, 0)
-    (tmp_path / 'images' / 'other.png').write_bytes(b'')
-    make_roofs(tmp_path, 1, 1, 2, small, 0, 0, overwrite=True)
-    assert sorted(path.name for path in (tmp_path / 'images').iterdir()) == ['other.png', 'train_0002_0000.png']
+    make_roofs(tmp_path, 1, 3, 2, SMALL, 0, 0)
+    make_roofs(tmp_path, 1, 1, 2, SMALL, 0, 0, overwrite=True)
+    assert sorted(path.name for path in (tmp_path / 'images').iterdir()) == ['train_0002_0000.png']
     assert len(json.loads((tmp_path / 'annotations.json').read_text())['images']) == 1
+
+
+def test_overwriting_keeps_what_was_not_made(tmp_path: Path) -> None:
+    make_roofs(tmp_path / 'a', 1, 1, 2, SMALL, 0, 0)
+    (tmp_path / 'a/images/other.png').write_bytes(b'')
+    old = contents(tmp_path)
+    with pytest.raises(UserError, match='found images/other.png, which is none of them'):
+        make_roofs(tmp_path / 'a', 1, 1, 2, SMALL, 0, 0, overwrite=True)
+    assert contents(tmp_path) == old
+
+
+@pytest.mark.parametrize('raster', [False, True])
+def test_annotations_of_another_data_set_are_never_replaced(tmp_path: Path, raster: bool) -> None:
+    write_annotations(tmp_path, [Annotation('mine.png', 64, 64, 'train', RoofGraph.make([[1, 1], [9, 9]], [[0, 1]]))])
+    old = contents(tmp_path)
+    for overwrite, words in ((False, 'expected an empty folder'), (True, 'found annotations of mine.png')):
+        with pytest.raises(UserError, match=words):
+            if raster:
+                village_raster(1, 60, 1.0, tmp_path, overwrite=overwrite)
+            else:
+                make_roofs(tmp_path, 1, 1, 2, SMALL, 0, 0, overwrite)
+    assert contents(tmp_path) == old
+
+
+def test_a_raster_replaces_made_roofs_only_when_told(tmp_path: Path) -> None:
+    village_raster(1, 60, 1.0, tmp_path / 'a', lidar=1.0)
+    with pytest.raises(UserError, match='expected an empty folder'):
+        village_raster(1, 60, 1.0, tmp_path / 'a')
+    made = village_raster(1, 50, 1.0, tmp_path / 'a', overwrite=True)
+    assert sorted(contents(tmp_path)) == ['a/annotations.json', 'a/images/village.tif'] and made.lidar is None
+    assert read_annotations(tmp_path / 'a')[0].width == 50 and made.raster == tmp_path / 'a/images/village.tif'
+    make_roofs(tmp_path / 'a', 1, 1, 2, SMALL, 0, 0, overwrite=True)
+    assert sorted(contents(tmp_path)) == ['a/annotations.json', 'a/images/train_0002_0000.png']
+
+
+def test_an_interrupt_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    make_roofs(tmp_path / 'a', 1, 2, 2, SMALL, 0, 0)
+    old = contents(tmp_path)
+    monkeypatch.setattr(windows, 'write_annotations', interrupt)
+    monkeypatch.setattr(rasters, 'write_annotations', interrupt)
+    for folder in ('a', 'b'):
+        with pytest.raises(KeyboardInterrupt):
+            make_roofs(tmp_path / folder, 1, 1, 3, SMALL, 0, 0, overwrite=True)
+        with pytest.raises(KeyboardInterrupt):
+            village_raster(1, 60, 1.0, tmp_path / folder, overwrite=True)
+        assert contents(tmp_path) == old and [path.name for path in tmp_path.iterdir()] == ['a']
+
+
+def test_a_folder_that_cannot_be_swapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match='--out .: expected a folder that can be replaced'):
+        make_roofs('.', 1, 1, 2, SMALL, 0, 0)
+
+
+@pytest.mark.parametrize('flags, told', [
+    (['--raster', '--villages', '10'], '--villages: expected no --raster'),
+    (['--raster', '--images', '5'], '--images: expected no --raster'),
+    (['--raster', '--size', '64'], '--size: expected no --raster'),
+    (['--raster', '--val-share', '0'], '--val-share: expected no --raster'),
+    (['--raster', '--test-share', '0'], '--test-share: expected no --raster'),
+    (['--raster', '--format', 'png'], '--format: expected no --raster'),
+    (['--lidar', '5'], '--lidar: expected --raster'),
+    (['--raster', '--lidar', '-1'], '--lidar: expected 0.1 to 200 pulses per square metre, found -1'),
+    (['--raster', '--weld', '0'], '--weld: expected 0.001 to 4000, found 0'),
+    (['--raster', '--trees', '2'], '--trees: expected 0 to 1, found 2'),
+    (['--raster', '--seed', '-1'], '--seed: expected 0 or more, found -1'),
+    (['--raster', '--min-visible', 'nan'], '--min-visible: expected 0 to 1, found nan'),
+])
+def test_the_tool_names_the_flag(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str],
+                                 told: str) -> None:
+    monkeypatch.setattr(sys, 'argv', ['make_roofs.py', '--out', str(tmp_path / 'a'), *flags])
+    with pytest.raises(UserError) as caught:
+        runpy.run_path(str(repository / 'tools/roofline/make_roofs.py'))['main']()
+    assert str(caught.value).startswith(told) and '\n' not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_windows_as_geotiff_lie_on_their_ground(tmp_path: Path) -> None:

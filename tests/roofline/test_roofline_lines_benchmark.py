@@ -9,6 +9,9 @@ from types import ModuleType
 import pytest
 import torch
 
+from projects.engine.errors import UserError
+from projects.roofline.models.roofmapnet import DETECTION
+
 
 @pytest.fixture(scope='module')
 def benchmark(repository: Path) -> ModuleType:
@@ -71,3 +74,22 @@ def test_a_missed_aim_is_status_1(benchmark: ModuleType, monkeypatch: pytest.Mon
     monkeypatch.setattr(benchmark, 'pruning_cost', lambda *model: {'cost': cost})
     monkeypatch.setattr(sys, 'argv', ['roofline_lines.py', '--config', 'a', '--checkpoint', 'b', '--data', 'c'])
     assert benchmark.main() == status
+
+
+@pytest.mark.parametrize('repeats', ['0', '-1'])
+def test_no_repeats_are_told_in_one_line(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, repeats: str):
+    monkeypatch.setattr(sys, 'argv', ['roofline_lines.py', '--junctions', '10', f'--repeats={repeats}'])
+    with pytest.raises(UserError, match=f'^--repeats: expected 1 to 1000, found {repeats}$'):
+        benchmark.main()
+
+
+def test_pruning_is_set_where_the_model_reads_it(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch,
+                                                 tmp_path: Path):
+    seen = {}
+    monkeypatch.setattr(benchmark, 'test', lambda *arguments, cfg_options, **options: seen.update(cfg_options) or {})
+    monkeypatch.setattr(sys, 'argv', ['roofline_lines.py', '--child', 'test', '--config', 'a', '--checkpoint', 'b',
+                                      '--data', 'c', '--limit', '7', '--json', str(tmp_path / 'a.json')])
+    threads = torch.get_num_threads()
+    assert benchmark.main() == 0
+    torch.set_num_threads(threads)
+    assert seen['model.detection.line_limit'] == 7 and 'line_limit' in DETECTION

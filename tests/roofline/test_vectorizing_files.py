@@ -19,6 +19,7 @@ from projects.engine.errors import UserError
 from projects.geo.point_clouds import write_points
 from projects.roofline.graph import RoofGraph
 from projects.roofline.scenes.village import VillageRoofs
+from projects.roofline.vectorizing import vectorize as module
 from projects.roofline.vectorizing.oracle import Oracle, corner_errors, write_position_raster
 from projects.roofline.vectorizing.tiles import Tiling
 from projects.roofline.vectorizing.vectorize import VectorOptions, vectorize
@@ -199,6 +200,36 @@ def test_with_lidar_in_three_dimensions(tmp_path: Path):
     content = json.loads((tmp_path / 'a.geojson').read_text())
     assert all(len(end) == 3 for f in content['features'] if f['properties']['layer'] == 'lines'
                for end in f['geometry']['coordinates'])
+
+
+@pytest.mark.parametrize('out', ['a.gpkg', 'a.geojson'])
+@pytest.mark.parametrize('fails', ['write_obj', '_write'])
+def test_both_files_are_written_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str, out: str):
+    network = hip(tmp_path / 'a.tif')
+    write_points(tmp_path / 'a.las', np.array([[WEST + 1, NORTH - 1, 9.0]] * 9),
+                 {'classification': np.full(9, 6, np.uint8)}, point_format=6)
+    (tmp_path / 'a.obj').write_text('old')
+    (tmp_path / out).write_text('old')
+
+    def full(*arguments):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(module, fails, full)
+    options = VectorOptions(SMALL, lidar=(tmp_path / 'a.las',), obj=tmp_path / 'a.obj', overwrite=True)
+    with pytest.raises(OSError, match='No space left'):
+        vectorize(network, tmp_path / 'a.tif', tmp_path / out, options)
+    assert (tmp_path / 'a.obj').read_text() == (tmp_path / out).read_text() == 'old'
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(['a.tif', 'a.las', 'a.obj', out])
+
+
+def test_lidar_over_an_image_in_feet_is_refused(tmp_path: Path):
+    hip(tmp_path / 'a.tif', crs='EPSG:2263')
+    write_points(tmp_path / 'a.las', np.array([[WEST + 1, NORTH - 1, 9.0]] * 9),
+                 {'classification': np.full(9, 6, np.uint8)}, point_format=6)
+    with pytest.raises(UserError, match=r'--lidar: expected an image on a plane in metres, found EPSG:2263, whose unit '
+                       r'is 0\.304801 m$'):
+        vectorize(lambda: 1 / 0, tmp_path / 'a.tif', tmp_path / 'a.gpkg',
+                  VectorOptions(SMALL, lidar=(tmp_path / 'a.las',)), lazy=True)
 
 
 def test_a_roof_beside_the_lidar_has_unknown_heights(tmp_path: Path):

@@ -184,7 +184,8 @@ def ours(verifier: LineVerifier, maps: dict[str, Tensor], junctions: int, limit:
     logits, occlusion = verifier(maps['features'], maps['lmap'], lines.lines_yx, lines.image_index)
     u, v = lines.pairs.T
     number = u * (2 * junctions - u - 1) // 2 + v - u - 1
-    return lines.lines_yx, logits.sigmoid(), torch.ceil(occlusion * POINTS).long(), number
+    hidden = 1 - occlusion.flip(1)  # the published points run from the second end
+    return lines.lines_yx, logits.sigmoid(), torch.ceil(hidden * POINTS).long(), number
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -238,7 +239,7 @@ def compared(found: tuple[Tensor, ...], lines: Tensor, expected: Tensor, hidden:
     inside = ((lines_yx >= 0.5) & (lines_yx < SIZE - 0.5)).flatten(1).all(1)
     same = (mine == hidden[number]).all(1)
     difference = (scores - expected[number]).abs()[inside & same]
-    return {'lines': int(inside.sum()), 'difference': float(difference.max()) if len(difference) else 0.0,
+    return {'lines': int(inside.sum()), 'difference': float(difference.max()) if len(difference) else np.inf,
             'other_slice': int((inside & ~same).sum()), 'spread': float(expected.std()),
             'hidden': float((hidden[:, 1] - hidden[:, 0]).clamp_min(0).float().mean()) / POINTS}
 
@@ -317,6 +318,8 @@ def main() -> int:
         raise UserError('--config, --checkpoint and --data: expected all three or none')
     if not 2 <= args.junctions <= 1000 or not 2 <= args.crowd <= 1000:
         raise UserError(f'--junctions and --crowd: expected 2 to 1000, found {args.junctions} and {args.crowd}')
+    if not 1 <= args.repeats <= 1000:
+        raise UserError(f'--repeats: expected 1 to 1000, found {args.repeats}')
     found = side_by_side(args.junctions, args.repeats)
     found['memory_mb'] = memory_of(args.crowd)
     print(f'peak memory at {args.crowd} junctions: ' + ', '.join(

@@ -1,6 +1,5 @@
 """A data set of roofs from made villages: windows around buildings in the graph layout, split by village."""
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +9,9 @@ import numpy as np
 
 from projects.engine.errors import UserError
 from projects.engine.progress import progress
-from projects.roofline.annotations import FILE_NAME, IMAGE_FOLDER, Annotation, write_annotations
+from projects.roofline.annotations import IMAGE_FOLDER, Annotation, write_annotations
 from projects.roofline.graph import RoofGraph
+from projects.roofline.scenes.output_folder import made_beside
 from projects.roofline.scenes.raster_files import place_of, write_geotiff, write_png
 from projects.roofline.scenes.village import Bounds, VillageRoofs
 from projects.scenes.files import CRS
@@ -81,20 +81,20 @@ class RoofWindows:
 
 def make_roofs(folder: str | Path, villages: int, images: int, seed: int = 0, recipe: RoofRecipe | None = None,
                val_share: float = 0.2, test_share: float = 0.1, overwrite: bool = False) -> RoofWindows:
-    """Write windows around buildings of seeded villages as `annotations.json` and `images/`.
+    """Write windows around buildings of seeded villages as `annotations.json` and `images/`, whole or not at all.
 
     A village is all train, all val or all test: no ground is in two splits. Season, sun and air differ between
     villages. The same arguments give the same bytes.
 
     Args:
-        folder: New or empty; with ``overwrite`` the images of an older data set there are replaced.
+        folder: New or empty; with ``overwrite`` made roofs there are replaced, once all new ones are written.
         villages, images: How many; the images are shared out evenly.
         seed: Of the first village: two data sets share no village if their seeds lie ``villages`` apart.
         recipe: What the windows are like.
         val_share, test_share: Of the villages, rounded, at least one where above 0.
 
     Raises:
-        UserError: A value out of range, or a folder with other files in it.
+        UserError: A value out of range, or a folder with other files in it, or a village without enough roofs.
     """
     start = time.monotonic()
     folder, recipe = Path(folder), recipe or RoofRecipe()
@@ -103,17 +103,16 @@ def make_roofs(folder: str | Path, villages: int, images: int, seed: int = 0, re
         raise UserError(f'--images: expected at least one for each of {villages} villages, found {images}')
     if seed < 0:
         raise UserError(f'--seed: expected 0 or more, found {seed}')
-    _clear(folder, overwrite)
     made = []
-    drawn = _drawn(splits, images, seed, recipe)
-    for annotation, image in progress(drawn, 'roofs', images, 'image'):
-        path = folder / IMAGE_FOLDER / annotation.file
-        if annotation.transform:
-            write_geotiff(path, image, annotation.transform)
-        else:
-            write_png(path, image)
-        made.append(annotation)
-    write_annotations(folder, made)
+    with made_beside(folder, overwrite) as temporary:
+        for annotation, image in progress(_drawn(splits, images, seed, recipe), 'roofs', images, 'image'):
+            path = temporary / IMAGE_FOLDER / annotation.file
+            if annotation.transform:
+                write_geotiff(path, image, annotation.transform)
+            else:
+                write_png(path, image)
+            made.append(annotation)
+        write_annotations(temporary, made)
     counts = {split: sum(a.split == split for a in made) for split in ('train', 'val', 'test')}
     return RoofWindows(folder, counts, sum(len(a.graph.lines) for a in made), time.monotonic() - start)
 
@@ -214,23 +213,3 @@ def _middles(scene: Scene) -> np.ndarray:
     """Middles (N, 2) of all buildings' roofs, scene metres."""
     boxes = [building.roof.vertices[:, :2] for building in scene.buildings]
     return np.array([(box.min(axis=0) + box.max(axis=0)) / 2 for box in boxes]).reshape(-1, 2)
-
-
-def _clear(folder: Path, overwrite: bool) -> None:
-    """Make sure that nothing is mixed: an empty folder, or an old data set whose own images are removed."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f'--out {folder}: expected a folder, found a file')
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not overwrite:
-        raise UserError(f'--out {folder}: expected an empty folder, found files in it (--overwrite replaces roofs)')
-    note = folder / FILE_NAME
-    try:
-        old = [str(image['file']) for image in json.loads(note.read_text(encoding='utf-8'))['images']]
-    except FileNotFoundError:
-        raise UserError(f'--out {folder}: expected roofs to overwrite, found no {FILE_NAME} in it') from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f'{note}: expected the annotations of roofs, found something else') from None
-    note.unlink()
-    for name in old:
-        (folder / IMAGE_FOLDER / Path(name).name).unlink(missing_ok=True)

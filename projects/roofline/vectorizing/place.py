@@ -122,8 +122,12 @@ def place_of(source: Source, crs: CRS | None = None) -> Place:
     return Place(transform, own or crs)
 
 
-def read_crs(text: str) -> CRS:
+def read_crs(text: str, place: str = '--crs') -> CRS:
     """Read ``EPSG:NUMBER`` or WKT.
+
+    Args:
+        text: Of the CRS.
+        place: Where it stands, for the message: a flag, or file and key.
 
     Raises:
         UserError: it is neither.
@@ -131,7 +135,7 @@ def read_crs(text: str) -> CRS:
     try:
         return CRS.from_user_input(text)
     except (CRSError, ValueError) as error:  # rasterio lets a ValueError out for EPSG:x
-        raise UserError(f'--crs: expected a CRS like EPSG:2154, found {text!r}') from error
+        raise UserError(f'{place}: expected a CRS like EPSG:2154, found {text!r}') from error
 
 
 def name_of(crs: CRS | None) -> str:

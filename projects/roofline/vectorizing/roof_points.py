@@ -34,6 +34,9 @@ def read_lidar(paths: Sequence[str | Path], place: Place, image: str | Path,
     if place.metres is None or place.transform is None:
         raise UserError(f'{image}: --lidar: expected an image on a plane in metres, found '
                         f'{"no georeference" if place.transform is None else name_of(place.crs)}')
+    if abs(place.metres - 1) > 1e-9:
+        raise UserError(f'{image}: --lidar: expected an image on a plane in metres, found {name_of(place.crs)}, whose '
+                        f'unit is {place.metres:.6g} m')
     for header in headers:
         if header.crs is not None and not _same(header.crs, place.crs):
             raise UserError(f'{header.path}: --lidar: expected the CRS of {image} ({name_of(place.crs)}), '

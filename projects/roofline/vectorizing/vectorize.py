@@ -10,6 +10,7 @@ import numpy as np
 import shapely
 
 from projects.engine.errors import UserError
+from projects.engine.files import atomic_path
 from projects.geo.point_clouds import PointHeader, read_header
 from projects.geo.prediction import check_targets, find_inputs
 from projects.geo.raster import check_bands
@@ -86,7 +87,7 @@ def vectorize(
     options: VectorOptions | None = None,
     lazy: bool = False,
 ) -> list[Vectorized]:
-    """Vectorize the roofs of images into one file, written whole or not at all.
+    """Vectorize the roofs of images into one file (with ``obj`` two), written whole or not at all.
 
     Everything that can be wrong with files and options is found before the first image is predicted.
 
@@ -118,16 +119,23 @@ def vectorize(
         results.append(Vectorized(
             job.path, tiles, len(plan.wireframe.lines), len(plan.faces), int(plan.faces.buildings.max(initial=-1)) + 1,
             len(plan.wireframe.junctions), time.monotonic() - start, _height_sources(plan), job.warnings))
-    if out.suffix.lower() == '.gpkg':
-        write_geopackage(out, plans)
+    if options.obj is None:
+        _write(out, plans, options.pixels)
     else:
-        write_geojson(out, plans, options.pixels)
-    if options.obj is not None:
-        left_out = write_obj(options.obj, plans)
+        with atomic_path(options.obj) as temporary:  # both files or none
+            left_out = write_obj(temporary, plans)
+            _write(out, plans, options.pixels)
         if left_out:
             results[-1] = replace(results[-1], warnings=(*results[-1].warnings, (
                 f'{options.obj}: {left_out} faces and lines are left out, since no laser point gives them a height')))
     return results
+
+
+def _write(out: Path, plans: Sequence[RoofPlan], pixels: bool) -> None:
+    if out.suffix.lower() == '.gpkg':
+        write_geopackage(out, plans)
+    else:
+        write_geojson(out, plans, pixels)
 
 
 def vectorize_checkpoint(config: str | Path, checkpoint: str | Path, inputs: Sequence[str | Path], out: str | Path,
