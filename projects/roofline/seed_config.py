@@ -265,14 +265,31 @@ def _load(path: Path) -> dict[str, Any]:
     import yaml  # here: a run without a YAML does not pay for it
 
     try:
-        values = yaml.safe_load(path.read_text(encoding='utf-8'))
+        values = yaml.load(path.read_text(encoding='utf-8'), _unique_keys(yaml, path))
     except OSError as error:
         raise UserError(f'{path}: expected a YAML file, found {error.strerror}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that is none
         raise UserError(f'{path}: expected YAML, found {" ".join(str(error).split())}') from error
     if not isinstance(values, dict):
         raise UserError(f'{path}: expected keys and values, found {type(values).__name__}')
     return values
+
+
+def _unique_keys(yaml: Any, path: Path) -> type:
+    """Return a SafeLoader that refuses a key given twice in one section; YAML's own takes the last without a word."""
+    class UniqueKeys(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            seen: dict[tuple[str, str], int] = {}
+            for key, _ in node.value:
+                if isinstance(key.value, str):
+                    name, line = (key.tag, key.value), key.start_mark.line + 1
+                    if name in seen:
+                        raise UserError(f'{path}: {key.value}: expected once, found on line {seen[name]} and on line '
+                                        f'{line}')
+                    seen[name] = line
+            return node
+    return UniqueKeys
 
 
 def _flat(values: dict[str, Any], path: Path, above: str = '') -> dict[str, Any]:

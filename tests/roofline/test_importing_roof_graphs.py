@@ -128,6 +128,15 @@ def test_the_own_layout_comes_through_whole(tmp_path):
     assert read(tmp_path, labels_only=True).images[0].image is None
 
 
+def test_a_crs_that_is_none_is_told_with_its_file(tmp_path):
+    (tmp_path / 'images').mkdir()
+    Image.new('RGB', (100, 40)).save(tmp_path / 'images/a.png')
+    write_annotations(tmp_path, [Annotation('a.png', 100, 40, 'val', RoofGraph.make(VERTS, LINES), 0.5, 'EPSG:x',
+                                            (0.5, 0, 7e5, 0, -0.5, 5.36e6))])
+    with pytest.raises(UserError, match="annotations.json: a.png: crs: expected a CRS .*, found 'EPSG:x'"):
+        read(tmp_path)
+
+
 def test_the_seeds_folders(tmp_path):
     graph = RoofGraph.make(VERTS, LINES)
     for folder, name in (('train', 'a'), ('train', 'b'), ('valid', 'a')):

@@ -12,7 +12,7 @@ from rasterio.warp import transform as warp
 
 from projects.engine.errors import UserError
 from projects.roofline.graph import LINE_TYPES
-from projects.roofline.importing.ground import Georeference, applied, ground_of_pixels, utm_zone
+from projects.roofline.importing.ground import Georeference, applied, ground_of_pixels, in_area_of_use, utm_zone
 from projects.roofline.importing.images import ImageFolder
 from projects.roofline.importing.segments import SegmentOptions, read_segments
 from projects.roofline.importing.tolerance import Tolerance
@@ -90,8 +90,10 @@ def test_labels_alone_get_a_frame_in_metres(tmp_path):
     assert typed(graph, lambda xy: applied(Affine(*annotation.transform), xy[None])[0] - ORIGIN) == EXPECTED
     assert len(graph.junctions) == 9  # four of the ridge's ends are two; (20, 2.5), (20, 10) are shared
     assert sorted(map(len, graph.faces)) == [4, 5, 5]
-    assert 'labels only: 1 annotations without image' in reading.notes[0]
-    assert reading.notes[1] == 'line types: 3 outline, 2 inner, 1 ridge, 2 eave, 3 verge'
+    assert ('cannot be checked without images or --crs: found longitude 11.7 to 11.7, latitude 48.36 to 48.36'
+            in reading.notes[0])
+    assert 'labels only: 1 annotations without image' in reading.notes[1]
+    assert reading.notes[-1] == 'line types: 3 outline, 2 inner, 1 ridge, 2 eave, 3 verge'
 
 
 @pytest.mark.parametrize('code', [32632, 3857, 4326])
@@ -187,7 +189,74 @@ def test_what_is_wrong_is_told(tmp_path):
         read_segments(source(tmp_path, [*DRAWN, (far, 0.0, 10.0)]), None, SegmentOptions(resolution=0.1))
 
 
+def test_a_swapped_order_is_named_without_image_names(tmp_path):
+    images = tmp_path / 'images'
+    images.mkdir()
+    picture(images, UTM)
+    with pytest.raises(UserError, match=r'found none on any; coordinates look like \(latitude, longitude\)'):
+        read_segments(source(tmp_path, image=None, swap=True), ImageFolder(images), SegmentOptions())
+    picture(images, UTM, west=5000.0)
+    with pytest.raises(UserError, match='found none on any$'):
+        read_segments(source(tmp_path, image=None), ImageFolder(images), SegmentOptions())
+
+
+def test_a_crs_shows_the_order_where_there_are_no_images(tmp_path):
+    options = SegmentOptions(resolution=0.1, crs=UTM)
+    with pytest.raises(UserError, match=r'area of use of --crs EPSG:32632, found longitude 48.36 to 48.36, latitude '
+                                        r'11.7 to 11.7; coordinates look like \(latitude, longitude\)'):
+        read_segments(source(tmp_path, swap=True), None, options)
+    assert not any('order of' in note or 'area of use' in note
+                   for note in read_segments(source(tmp_path), None, options).notes)
+    notes = read_segments(source(tmp_path), None, SegmentOptions(resolution=0.1, crs=CRS.from_epsg(2154))).notes
+    assert '15 of 15 corners lie outside the area of use of --crs EPSG:2154' in notes[0]
+    notes = read_segments(source(tmp_path, swap=True), None, SegmentOptions(resolution=0.1)).notes
+    assert 'without images or --crs: found longitude 48.36 to 48.36, latitude 11.7 to 11.7' in notes[0]
+
+
+def test_areas_of_use():
+    points = np.array([[11.7, 48.0], [13.0, 48.0], [48.0, 11.7], [179.5, -18.0], [-179.5, -18.0]])
+    assert in_area_of_use(points, UTM).tolist() == [True, False, False, False, False]
+    fiji = CRS.from_epsg(3460)  # over the antimeridian
+    assert in_area_of_use(points, fiji).tolist() == [False, False, False, True, True]
+    assert in_area_of_use(points, CRS.from_string('+proj=tmerc +lon_0=11 +ellps=GRS80')) is None
+
+
+def test_what_snapping_loses_and_what_has_no_area_is_told(tmp_path):
+    notch = [(40, 0), (50, 0), (50, 5), (50, 5.2), (50, 10), (40, 10)]  # an edge of 0.2 m
+    flat = [(60, 0), (70, 0), (65, 0)]
+    point = [(80, 0), (80, 0), (80, 0)]
+    path = source(tmp_path, [*DRAWN, (notch, None, 0.0), (flat, 0.0, 10.0), (point, 0.0, 10.0)])
+    reading = read_segments(path, None, SegmentOptions(resolution=0.1))
+    assert any('2 of 6 segments have no area, left out' in note for note in reading.notes)
+    assert any('--snap: 1 of 18 edges of segments lost' in note for note in reading.notes)
+    assert len(reading.images[0].annotation.graph.faces) == 4
+    assert not any('lost' in note or 'no area' in note
+                   for note in read_segments(source(tmp_path), None, SegmentOptions(resolution=0.1)).notes)
+    with pytest.raises(UserError, match='expected segments with an area, found none in 1'):
+        read_segments(source(tmp_path, [(flat, 0.0, 10.0)]), None, SegmentOptions(resolution=0.1))
+    with pytest.raises(UserError, match=r'--snap: expected at most 100px, found 20m \(200.* of 0.1 m\)'):
+        read_segments(source(tmp_path), None, SegmentOptions(Tolerance(20.0, 'm'), resolution=0.1))
+
+
+def test_no_lines_have_no_types(tmp_path):
+    images = tmp_path / 'images'
+    images.mkdir()
+    diamond = [(0, 0), (10, -10), (20, 0), (10, 10)]
+    picture(images, UTM, west=9.0, north=1.0, size=(20, 20))  # inside of a plane: none of its edges is seen
+    reading = read_segments(source(tmp_path, [(diamond, 0.0, 35.0)]), ImageFolder(images), SegmentOptions())
+    assert not any(note.startswith('line types') for note in reading.notes)
+
+
 @pytest.mark.parametrize(('content', 'message'), [
+    ('{"features": [5]}', 'feature 0: expected an object, found 5'),
+    ('{"features": [{"properties": [1]}]}', r'feature 0: properties: expected an object, found \[1\]'),
+    ('{"features": [{"geometry": 5}]}', 'feature 0: geometry: expected an object, found 5'),
+    ('{"features": [{"geometry": {"type": "Polygon", "coordinates": 5}}]}',
+     'feature 0: coordinates: expected a list of rings, found 5'),
+    ('{"features": [{"geometry": {"type": "MultiPolygon", "coordinates": [5]}}]}',
+     'feature 0: coordinates: expected a list of rings, found 5'),
+    ('{"features": [{"geometry": {"type": "Polygon", "coordinates": [[[1], [2], [3], [1]]]}}]}',
+     'feature 0: coordinates: expected rings of coordinate pairs'),
     ('{', 'expected GeoJSON'), ('{"features": []}', 'expected a FeatureCollection'),
     ('{"features": [{"geometry": {"type": "Point", "coordinates": [1, 2]}}]}', 'feature 0: expected a Polygon'),
     ('{"features": [{"properties": {"slope": "x"}, "geometry": {"type": "Polygon", "coordinates": []}}]}',

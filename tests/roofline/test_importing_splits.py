@@ -155,6 +155,10 @@ def test_the_tool(repository, tmp_path, monkeypatch, capsys):
         assert (status, out, err.count('\n')) == (2, '', 1)
         assert message in err
         assert not (tmp_path / 'x').exists()
+    status, _, err = run_tool(repository, monkeypatch, capsys, tmp_path / 'x.geojson', '--format', 'rid', '--out',
+                              tmp_path / 'x', '--crs', 'EPSG:x')
+    assert (status, err.count('\n')) == (2, 1)
+    assert "--crs: expected a CRS like EPSG:2154, found 'EPSG:x'" in err
     # The own layout, split anew.
     status, out, _ = run_tool(repository, monkeypatch, capsys, tmp_path / 'out', '--format', 'roofgraph', '--out',
                               tmp_path / 'again', '--val-share', 0.5, '--link')

@@ -110,6 +110,14 @@ def test_snapping_splits_where_a_line_ends_on_another(tmp_path):
         read(source(tmp_path, [record(lines=ragged)]), snap=Tolerance(0.3, 'm'))
 
 
+def test_lines_lost_by_snapping_are_told(tmp_path):
+    lines = [[10, 5, 90, 5], [10, 5, 10, 35], [50, 30, 50.5, 30.5], [10, 5.4, 90, 5.4]]
+    reading = read(source(tmp_path, [record(lines=lines)]), snap=Tolerance(1.0, 'px'))
+    assert len(reading.images[0].annotation.graph.lines) == 2
+    assert any('--snap: 2 of 4 lines lost' in note for note in reading.notes)
+    assert not any('lost' in note for note in read(source(tmp_path, [record()]), snap=Tolerance(1.0, 'px')).notes)
+
+
 def test_images_missing_left_over_or_of_another_size(tmp_path):
     Image.new('RGB', (10, 10)).save(tmp_path / 'spare.png')
     reading = read(source(tmp_path, [record()]))
@@ -146,6 +154,18 @@ def test_splits_come_from_file_names_and_equal_names_are_told_apart(tmp_path):
     ('[{"filename": "a.png", "lines": [[1, 2, 3]]}]', r'expected \[x1, y1, x2, y2\]'),
     ('[{"filename": "a.png", "lines": [[1, 2], [3]]}]', 'all of one length'),
     ('[{"filename": "a.png", "junc": [[1, 2]], "lines": [[0, 7]]}]', 'expected junctions 0 to 0, found 7'),
+    ('[{"filename": "a.png", "lines": null}]', 'a.png: lines: expected rows of numbers, found None'),
+    ('[{"filename": "a.png", "lines": 5}]', 'a.png: lines: expected rows of numbers, found 5'),
+    ('[{"filename": "a.png", "lines": [[1' + '0' * 400 + ', 1, 2, 3]]}]', 'a.png: lines: expected rows of numbers'),
+    ('[{"filename": "a.png", "junc": null, "lines": [[0, 1]]}]', 'a.png: junc: expected rows of numbers, found None'),
+    ('[{"filename": "a.png", "junc": [1, 2], "lines": [[0, 1]]}]',
+     r'a.png: junc: expected rows of two coordinates, found numbers of shape \(2,\)'),
+    ('[{"filename": "a.png", "junc": [[1, 2]], "lines": [[0, 1e300]]}]',
+     'expected junctions 0 to 0, found 1e\\+300 at row 0'),
+    ('[{"filename": "a.png", "junc": [[1, 2]], "lines": [[0, Infinity]]}]', 'expected junctions 0 to 0, found inf'),
+    ('[{"filename": "a.png", "junc": [[1, 2]], "lines": [[0, NaN]]}]', 'expected junctions 0 to 0, found nan'),
+    ('[{"filename": "a.png", "junc": [[1, 2], [3, 4]], "lines": [[0, 0.5]]}]', 'found 0.5 at row 0'),
+    ('[{"filename": "a.png", "junc": [[1, 2]], "lines": [[0, -1]]}]', 'expected junctions 0 to 0, found -1'),
     ('[{"filename": "a.png", "width": "a", "height": 3, "lines": []}]', 'width, height: expected whole numbers'),
 ])
 def test_other_files_are_refused(tmp_path, content, message):
@@ -162,13 +182,18 @@ def test_an_image_without_lines_is_one(tmp_path):
 
 
 def test_tolerances():
-    assert read_tolerance('2') == read_tolerance('2px') == Tolerance(2.0, 'px')
+    assert read_tolerance('2px') == Tolerance(2.0, 'px')
     assert read_tolerance('0.3m').pixels(0.1) == pytest.approx(3.0)
-    assert read_tolerance('0').pixels(None) == 0
+    assert read_tolerance('0px').pixels(None) == 0
+    with pytest.raises(UserError, match="--snap: expected a unit, 2px or 2m, found '2'"):
+        read_tolerance('2')
+    assert read_tolerance('100px').pixels(None) == 100
+    with pytest.raises(UserError, match='--snap: expected at most 100px, found 101px$'):
+        read_tolerance('101px').pixels(None)
     for text in ('1e-5', '0.00001m', '1e-4px'):
         with pytest.raises(UserError, match='which looks like degrees'):
             read_tolerance(text)
     for text in ('-1', '2cm', 'nan', '', '1e-5deg'):
         with pytest.raises(UserError, match='--snap: expected a distance in pixels or metres'):
             read_tolerance(text)
-    assert np.isclose(read_tolerance('1e-3').value, 1e-3)
+    assert np.isclose(read_tolerance('1e-3m').value, 1e-3)

@@ -112,6 +112,9 @@ def test_weights_of_losses(tmp_path):
     ('model: {n_pts0: 32}', 'model.n_pts0: expected 64, found 32'),
     ('model: {image: {mean: [1, 2]}}', 'model.image.mean: expected three numbers'),
     ('io: {datadir: 3}', 'io.datadir: expected a text, found 3'),
+    ('optim: {lr: 0.1, name: Adam, lr: 0.2}', 'config.yaml: lr: expected once, found on line 1 and on line 1'),
+    ('model: {depth: 4}\nio: {}\nmodel: {depth: 2}',
+     'config.yaml: model: expected once, found on line 1 and on line 3'),
     ('[1]', 'expected keys and values, found list'), ('{', 'expected YAML'),
 ])
 def test_what_is_refused(tmp_path, text, message):

@@ -1,13 +1,13 @@
 """Where an image lies on the ground: coordinate system, metres a pixel, box in degrees."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
 from rasterio.warp import transform as warp_points
 
 from projects.engine.errors import UserError
@@ -51,18 +51,6 @@ def georeference(path: Path, crs: CRS | None) -> Georeference:
     return Georeference(transform, found or crs, size)
 
 
-def read_crs(text: str) -> CRS:
-    """Return a coordinate system from ``EPSG:25832`` or WKT.
-
-    Raises:
-        UserError: It is none.
-    """
-    try:
-        return CRS.from_user_input(text)
-    except CRSError as error:
-        raise UserError(f'--crs: expected a coordinate system like EPSG:25832, found {text!r}') from error
-
-
 def ground_of_pixels(frame: Georeference) -> np.ndarray:
     """Return (2, 2): metres to the east and north for a step of one pixel in x and in y, at the middle of a frame.
 
@@ -84,6 +72,29 @@ def utm_zone(longitude: float, latitude: float) -> CRS:
     """Return the UTM zone of a place, by the six-degree rule."""
     zone = int((longitude + 180) // 6) % 60 + 1
     return CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
+
+
+def in_area_of_use(degrees: np.ndarray, crs: CRS) -> np.ndarray | None:
+    """Return (N,) bool: which points lie where a coordinate system is meant to be used, by the EPSG registry.
+
+    Args:
+        degrees: (N, 2) longitude and latitude.
+        crs: The coordinate system.
+
+    Returns:
+        None where it does not say (own WKT).
+    """
+    boxes = re.findall(r'BBOX\[([-+.\deE]+),([-+.\deE]+),([-+.\deE]+),([-+.\deE]+)\]', crs.to_wkt(version='WKT2_2019'))
+    if not boxes:
+        return None
+    longitude, latitude = degrees.T
+    inside = np.zeros(len(degrees), bool)
+    for box in boxes:
+        south, west, north, east = map(float, box)
+        between = (longitude >= west) & (longitude <= east) if west <= east else (
+            (longitude >= west) | (longitude <= east))  # over the antimeridian
+        inside |= between & (latitude >= south) & (latitude <= north)
+    return inside
 
 
 def ground_corners(frame: Georeference) -> np.ndarray:

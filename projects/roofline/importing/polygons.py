@@ -6,9 +6,27 @@ import numpy as np
 import shapely
 
 from projects.roofline.vectorizing.faces import find_faces
-from projects.roofline.vectorizing.planar import clean_planar
+from projects.roofline.vectorizing.planar import SMALLEST, clean_planar, snap_points
 
 Polygon = Sequence[np.ndarray]  # rings (K, 2), closed or not: the outer one first
+
+
+def lost_by_snapping(polygons: Sequence[Polygon], tolerance: float) -> tuple[int, int]:
+    """Return how many edges of polygons snapping leaves without length, and how many edges there are.
+
+    Edges that two polygons share are not lost, and count twice.
+
+    Args:
+        polygons: Rings of (x, y) in pixels.
+        tolerance: Pixels.
+    """
+    points, lines = _edges(polygons)
+    if len(points) == 0:
+        return 0, 0
+    _, group = snap_points(points, max(tolerance, SMALLEST))
+    same = group[lines[:, 0]] == group[lines[:, 1]]
+    long = np.linalg.norm(points[lines[:, 0]] - points[lines[:, 1]], axis=1) > SMALLEST
+    return int(np.count_nonzero(same & long)), int(np.count_nonzero(long))
 
 
 def graph_of_polygons(polygons: Sequence[Polygon], tolerance: float
@@ -28,6 +46,16 @@ def graph_of_polygons(polygons: Sequence[Polygon], tolerance: float
         junctions (N, 2) float64, lines (M, 2) int64, faces as rings of junctions that are not closed, and (F,) int64:
         the polygon of each face.
     """
+    points, lines = _edges(polygons)
+    if len(points) == 0:
+        return points, lines, (), np.zeros(0, np.int64)
+    junctions, lines, _ = clean_planar(points, lines, tolerance)
+    faces, owners = _faces(junctions, lines, polygons)
+    return junctions, lines, faces, owners
+
+
+def _edges(polygons: Sequence[Polygon]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners (N, 2) and edges (M, 2) of all rings, each ring for itself."""
     points, lines, count = [], [], 0
     for polygon in polygons:
         for ring in polygon:
@@ -40,10 +68,8 @@ def graph_of_polygons(polygons: Sequence[Polygon], tolerance: float
             lines.append(count + np.stack([number, np.roll(number, -1)], axis=1))
             count += len(ring)
     if not points:
-        return np.zeros((0, 2)), np.zeros((0, 2), np.int64), (), np.zeros(0, np.int64)
-    junctions, lines, _ = clean_planar(np.concatenate(points), np.concatenate(lines), tolerance)
-    faces, owners = _faces(junctions, lines, polygons)
-    return junctions, lines, faces, owners
+        return np.zeros((0, 2)), np.zeros((0, 2), np.int64)
+    return np.concatenate(points), np.concatenate(lines)
 
 
 def _faces(junctions: np.ndarray, lines: np.ndarray,

@@ -16,10 +16,11 @@ from affine import Affine
 from projects.engine.errors import UserError
 from projects.roofline.annotations import FILE_NAME, IMAGE_FOLDER, Annotation, read_annotations
 from projects.roofline.graph import RoofGraph
-from projects.roofline.importing.ground import Georeference, ground_corners, read_crs
+from projects.roofline.importing.ground import Georeference, ground_corners
 from projects.roofline.importing.images import ImageFolder, check_declared, image_size
 from projects.roofline.importing.line_types import rises_from_heights, types_from_planes
 from projects.roofline.importing.reading import Imported, Reading, listed
+from projects.roofline.vectorizing.place import read_crs
 
 SUFFIXES = ('.verts', '.json', '.npz')
 
@@ -114,7 +115,7 @@ def _read_own(source: Path, images: ImageFolder, labels_only: bool) -> Reading:
         else:
             check_declared((annotation.height, annotation.width), image, f'{source / FILE_NAME}: {annotation.file}')
             annotation = replace(annotation, file=image.name)
-        found.append(Imported(annotation, image, _ground(annotation)))
+        found.append(Imported(annotation, image, _ground(annotation, f'{source / FILE_NAME}: {annotation.file}: crs')))
     if missing and not labels_only:
         raise UserError(f'{images.folder}: expected an image for each annotation, found none for {listed(missing)}; '
                         '--images names their folder, --labels-only does without')
@@ -124,11 +125,11 @@ def _read_own(source: Path, images: ImageFolder, labels_only: bool) -> Reading:
     return Reading(tuple(found), tuple(notes))
 
 
-def _ground(annotation: Annotation) -> np.ndarray | None:
+def _ground(annotation: Annotation, place: str) -> np.ndarray | None:
     if annotation.crs is None or annotation.transform is None:
         return None
-    return ground_corners(Georeference(Affine(*annotation.transform), read_crs(annotation.crs),
-                                   (annotation.height, annotation.width)))
+    return ground_corners(Georeference(Affine(*annotation.transform), read_crs(annotation.crs, place),
+                                       (annotation.height, annotation.width)))
 
 
 def _read_one(path: Path) -> tuple[np.ndarray, list[list[int]]]:

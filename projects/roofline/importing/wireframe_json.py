@@ -88,14 +88,16 @@ def read_wireframes(source: str | Path, images: ImageFolder, options: WireframeO
     notes = []
     if all(record.size[0] == record.size[1] for record in records):
         notes.append(f'{source}: all images are square: the order {options.order} of coordinates cannot be checked')
-    found, repaired = [], 0
+    found, repaired, lost, before = [], 0, 0, 0
     for record in records:
-        graph, changed = _graph(record, options)
-        repaired += changed
+        graph, changed, snapped = _graph(record, options)
+        repaired, lost, before = repaired + changed, lost + snapped, before + len(record.lines)
         found.append(Imported(Annotation(record.name, record.size[1], record.size[0], record.split, graph),
                               record.path))
     if repaired:
         notes.append(f'{source}: {repaired} lines cut off at a border or dropped')
+    if lost:
+        notes.append(f'{source}: --snap: {lost} of {before} lines lost: shorter than the distance, or on another line')
     if missing:
         notes.append(f'{source}: {len(missing)} annotations without image, {listed(missing)}')
     notes += images.note_unused()
@@ -135,38 +137,31 @@ def _fits(junctions: np.ndarray, extent: tuple[int, int]) -> bool:
     return bool(((junctions >= -OUTSIDE) & (junctions <= np.array(extent) + OUTSIDE)).all())
 
 
-def _graph(record: _Record, options: WireframeOptions) -> tuple[RoofGraph, int]:
-    """Return the graph of a record in (x, y), and how many of its lines were changed."""
+def _graph(record: _Record, options: WireframeOptions) -> tuple[RoofGraph, int, int]:
+    """Return the graph of a record in (x, y), how many of its lines were changed, and how many lost by snapping."""
     junctions = record.junctions[:, ::-1] if options.order == 'yx' else record.junctions
     graph = RoofGraph.make(junctions, record.lines)
     before = len(graph.lines)
     inside = _fits(graph.junctions, record.size[::-1])
-    changed = 0
+    changed = lost = 0
     if options.repair:
-        _check_finite_and_indices(graph, record)
+        if not np.isfinite(graph.junctions).all():  # no repair can mend it
+            raise UserError(f'{record.place}: junctions: expected finite numbers, found one that is not')
         cut = 0 if inside else int((~_inside(graph, record.size)).any(axis=1).sum())
         graph = _without_bad_lines(graph.clipped(record.size))
         changed = max(cut, before - len(graph.lines))
     if options.snap is not None:
         graph.check(record.size, record.place)
-        points, lines, _ = clean_planar(graph.junctions, graph.lines, options.snap.pixels(None))
+        points, lines, origin = clean_planar(graph.junctions, graph.lines, options.snap.pixels(None))
+        lost = len(graph.lines) - len(np.unique(origin))
         graph = RoofGraph.make(points, lines)
     graph.check(record.size, record.place)
-    return graph, changed
+    return graph, changed, lost
 
 
 def _inside(graph: RoofGraph, size: tuple[int, int]) -> np.ndarray:
     ends = graph.segments()
     return ((ends >= -OUTSIDE) & (ends <= np.array(size[::-1]) + OUTSIDE)).all(axis=2)
-
-
-def _check_finite_and_indices(graph: RoofGraph, record: _Record) -> None:
-    """Refuse what no repair can mend."""
-    if not np.isfinite(graph.junctions).all():
-        raise UserError(f'{record.place}: junctions: expected finite numbers, found one that is not')
-    if graph.lines.size and not (graph.lines.min() >= 0 and graph.lines.max() < len(graph.junctions)):
-        raise UserError(f'{record.place}: lines: expected junctions 0 to {len(graph.junctions) - 1}, found '
-                        f'{graph.lines.max()}')
 
 
 def _without_bad_lines(graph: RoofGraph) -> RoofGraph:
@@ -250,12 +245,16 @@ def _coordinates(entry: dict[str, Any], place: str) -> tuple[np.ndarray, np.ndar
     if len(rows) == 0:
         return np.zeros((0, 2)), np.zeros((0, 2), np.int64)
     if rows.ndim == 2 and rows.shape[1] == 2 and junction_key is not None:
-        if not (rows == np.floor(rows)).all():
-            raise UserError(f'{place}: {edge_key}: expected indices of {junction_key}, found {rows.max():g}')
         junctions = _array(entry[junction_key], place, junction_key)
         if junctions.ndim != 2 or junctions.shape[1] not in (2, 3):
-            raise UserError(f'{place}: {junction_key}: expected pairs of coordinates, found rows of '
-                            f'{junctions.shape[-1] if junctions.size else 0}')
+            raise UserError(f'{place}: {junction_key}: expected rows of two coordinates, found numbers of shape '
+                            f'{junctions.shape}')
+        with np.errstate(invalid='ignore'):
+            wrong = ~((rows >= 0) & (rows < len(junctions)) & (rows == np.floor(rows)))  # before they become int64
+        if wrong.any():
+            row, end = np.argwhere(wrong)[0]
+            raise UserError(f'{place}: {edge_key}: expected junctions 0 to {len(junctions) - 1}, found '
+                            f'{rows[row, end]:g} at row {row}')
         return junctions[:, :2], rows.astype(np.int64)
     if rows.shape[1:] not in ((4,), (2, 2)):
         raise UserError(f'{place}: {edge_key}: expected [x1, y1, x2, y2] or [[x1, y1], [x2, y2]], or two indices and '
@@ -266,6 +265,9 @@ def _coordinates(entry: dict[str, Any], place: str) -> tuple[np.ndarray, np.ndar
 
 def _array(values: Any, place: str, key: str) -> np.ndarray:
     try:
-        return np.array(values, np.float64)
-    except (TypeError, ValueError) as error:
+        array = np.array(values, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f'{place}: {key}: expected rows of numbers, all of one length, found others') from error
+    if array.ndim == 0:
+        raise UserError(f'{place}: {key}: expected rows of numbers, found {values!r}')
+    return array
