@@ -13,7 +13,7 @@ from pyogrio import raw
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOFS = ROOT.parent / 'shared/data/roofline/roofgraph'
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # several processes, one after another
 SMALL = """
 _base_ = {config!r}
 data_root = {data!r}
@@ -52,7 +52,6 @@ def scores_of(work_dir):
 
 
 @pytest.mark.skipif(not ROOFS.is_dir(), reason='shared/data/roofline/roofgraph is not beside this checkout')
-@pytest.mark.timeout(900)
 def test_the_small_network_learns_four_real_roofs_by_heart(tmp_path):
     tool('train.py', ROOT / 'configs/roofline/roofmapnet-tiny_fit-256.py', '--work-dir', tmp_path / 'fit',
          '--cfg-options', f'data_root={ROOFS}')
