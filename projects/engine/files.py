@@ -1,8 +1,9 @@
-"""The one way files are written: whole, or not at all."""
+"""The one way files and folders are written: whole, or not at all."""
 
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +28,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)  # mkstemp makes private files; the umask can only be read by setting it
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
         fail_point('before_fsync', path)
         with open(temporary, 'rb+') as file:
             os.fsync(file.fileno())
@@ -42,6 +41,36 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.close(folder)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``folder``; on success it takes the place of ``folder`` as a whole.
+
+    What ``folder`` held is gone then: the caller makes sure that nothing in it is missed. When the body raises, the
+    temporary folder is removed and ``folder`` stays as it was.
+    """
+    folder = Path(folder).resolve()  # a link stays one; '.' has a name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.tmp-', dir=folder.parent))
+    old = temporary.with_name(f'{temporary.name}-old')
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())  # mkdtemp makes private folders
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(temporary, folder)
+    finally:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _umask() -> int:
+    umask = os.umask(0)  # it can only be read by setting it
+    os.umask(umask)
+    return umask
 
 
 def check_output_folder(folder: str | Path) -> None:

@@ -41,7 +41,7 @@ def open_raster(path: str | Path) -> Iterator[rasterio.DatasetReader]:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', NotGeoreferencedWarning)
             dataset = rasterio.open(path)
-    except RasterioError as error:
+    except (RasterioError, UnicodeDecodeError) as error:  # GDAL quotes damaged bytes
         raise UserError(f'{path}: not a readable raster ({_first_line(error)})') from error
     with dataset:
         yield dataset

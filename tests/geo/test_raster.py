@@ -102,6 +102,14 @@ def test_truncated_file_is_named(tmp_path, suffix):
             read_image(cut)
 
 
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # rasterio's logging of the same
+def test_a_damaged_file_whose_bytes_gdal_quotes_is_named(tmp_path):
+    (tmp_path / 'a.vrt').write_bytes(b'<VRTDataset rasterXSize="1" rasterYSize="1"><VRTRasterBand dataType="\x98" '
+                                     b'band="1"/></VRTDataset>')  # GDAL's message is no UTF-8 then
+    with pytest.raises(UserError, match='a.vrt: not a readable raster'):
+        read_image(tmp_path / 'a.vrt')
+
+
 def test_damaged_middle_of_a_png_is_found(tmp_path):
     Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / 'a.png')
     data = bytearray((tmp_path / 'a.png').read_bytes())

@@ -189,6 +189,47 @@ def test_what_is_wrong_is_told(tmp_path):
         read_segments(source(tmp_path, [*DRAWN, (far, 0.0, 10.0)]), None, SegmentOptions(resolution=0.1))
 
 
+@pytest.mark.parametrize(('west', 'north', 'on'), [
+    (200.0, 20.0, False),  # beside the roof: its rows are the roof's, none of its columns is
+    (-5.0, -200.0, False),  # below it
+    (-500.0, 500.0, False),
+    (-15.0, 20.0, True)])  # one corner
+def test_segments_beside_their_image_are_refused(tmp_path, west, north, on):
+    images = tmp_path / 'images'
+    images.mkdir()
+    picture(images, UTM, west=west, north=north, size=(300, 300))
+    path = source(tmp_path)
+    if on:
+        (image,) = read_segments(path, ImageFolder(images), SegmentOptions()).images
+        assert not image.annotation.graph.empty
+        return
+    with pytest.raises(UserError, match='image 7.tif: expected segments on the image, found all of them outside$'):
+        read_segments(path, ImageFolder(images), SegmentOptions())
+
+
+def test_a_segment_may_be_larger_than_its_image(tmp_path):
+    """No number of its corners lies within the image's range of columns or rows, and yet it covers the image."""
+    images = tmp_path / 'images'
+    images.mkdir()
+    picture(images, UTM, west=5.0, north=7.0, size=(20, 20))
+    hall = [(0, 0), (20, 0), (20, 10), (0, 10)]
+    (image,) = read_segments(source(tmp_path, [(hall, None, 0.0)]), ImageFolder(images), SegmentOptions()).images
+    assert image.annotation.graph.empty
+
+
+@pytest.mark.parametrize(('crs', 'transform', 'message'), [
+    (UTM.to_wkt(), '7e5, 0, 0, 5.36e6, 0, -0.1', 'geotransform: expected an invertible transform, found 0 0 700000 0'),
+    ('LOCAL_CS["site",UNIT["metre",1]]', '0, 0.1, 0, 0, 0, -0.1', 'CRS: expected a way from site to EPSG:4326, found')])
+def test_images_that_lie_nowhere(tmp_path, crs, transform, message):
+    images = tmp_path / 'images'
+    images.mkdir()
+    (images / '7.vrt').write_text(
+        f'<VRTDataset rasterXSize="9" rasterYSize="9"><SRS>{crs.replace(chr(34), "&quot;")}</SRS><GeoTransform>'
+        f'{transform}</GeoTransform><VRTRasterBand dataType="Byte" band="1"/></VRTDataset>')
+    with pytest.raises(UserError, match=rf'7\.vrt: {message}'):
+        read_segments(source(tmp_path), ImageFolder(images), SegmentOptions())
+
+
 def test_a_swapped_order_is_named_without_image_names(tmp_path):
     images = tmp_path / 'images'
     images.mkdir()

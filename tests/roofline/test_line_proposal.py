@@ -5,7 +5,7 @@ import itertools
 import torch
 
 from projects.roofline.models.junctions import Junctions
-from projects.roofline.models.line_proposal import all_pairs, propose_lines
+from projects.roofline.models.line_proposal import propose_lines
 from projects.roofline.models.line_sampling import sample_map
 
 
@@ -17,9 +17,9 @@ def junctions(numbers: list[int], places: int, size: int = 32) -> Junctions:
     return Junctions(yx, valid.float(), torch.zeros_like(valid, dtype=torch.long), valid)
 
 
-def test_all_pairs_are_those_of_each_images_valid_junctions():
+def test_without_a_limit_all_pairs_are_those_of_each_images_valid_junctions():
     found = junctions([4, 0, 1, 3], 6)
-    proposals = all_pairs(found, torch.rand(4, 32, 32))
+    proposals = propose_lines(found, torch.rand(4, 32, 32), limit=None)
     expected = [(0, *pair) for pair in itertools.combinations(range(4), 2)]
     expected += [(3, *pair) for pair in itertools.combinations(range(3), 2)]
     assert [(int(image), *pair) for image, pair in zip(proposals.image_index, proposals.pairs.tolist())] == expected
@@ -40,7 +40,7 @@ def test_the_score_is_the_mean_of_the_map_along_the_line():
 def test_pruning_keeps_the_best_of_every_image_best_first():
     found = junctions([20, 3, 15, 0], 20)
     lmap = torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(1))
-    every, best = all_pairs(found, lmap), propose_lines(found, lmap, limit=50)
+    every, best = propose_lines(found, lmap, limit=None), propose_lines(found, lmap, limit=50)
     assert torch.bincount(every.image_index, minlength=4).tolist() == [190, 3, 105, 0]
     assert torch.bincount(best.image_index, minlength=4).tolist() == [50, 3, 50, 0]
     for image in range(3):
@@ -76,7 +76,7 @@ def test_a_batch_gives_each_image_what_it_gets_alone():
 def test_lines_below_the_floor_are_dropped():
     found = junctions([20], 20)
     lmap = torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(1))
-    every, high = all_pairs(found, lmap), propose_lines(found, lmap, floor=0.5)
+    every, high = propose_lines(found, lmap, limit=None), propose_lines(found, lmap, floor=0.5)
     assert 0 < len(high.pairs) < len(every.pairs)
     assert torch.equal(high.pairs, every.pairs[every.map_score >= 0.5])
 

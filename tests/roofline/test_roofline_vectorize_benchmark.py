@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import small_villages
 
 from projects.engine.errors import UserError
 
@@ -61,3 +62,12 @@ def test_a_missed_aim_is_status_1(benchmark: ModuleType, monkeypatch: pytest.Mon
     assert main(benchmark, monkeypatch, *flags) == status
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith('aim: ')]
     assert told == [f'aim: {line}' for line in lines]
+
+
+def test_ends_of_ridges_without_a_whole_face_have_no_aim(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch,
+                                                 tmp_path: Path):
+    scene = small_villages.scene(small_villages.building('gable', 20, 25, 14, 9, 5),
+                                 small_villages.building('gable', 58, 40, 14, 9, 4))
+    monkeypatch.setattr('projects.scenes.scene.make_scene', lambda seed, extent: scene)
+    found = benchmark.measure(tmp_path, 300, 0.2, 0, 6.0, False, 512, 128, density=5.0)
+    assert (found['ridge_ends_cut'], found['ridge_ends'], found['within_0.3m']) == (2, 2, 1.0)

@@ -144,6 +144,15 @@ def test_a_picture_with_a_world_file_and_one_without(tmp_path: Path):
     assert meta['crs'] == 'EPSG:2154' and cKDTree(shapely.get_coordinates(lines)).query(truth)[0].max() < 1e-6
 
 
+def test_a_local_plane_is_written_as_it_is_and_has_no_degrees(tmp_path: Path):
+    network = hip(tmp_path / 'a.tif', crs=CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]'))
+    with pytest.raises(UserError, match=r'a\.tif: expected a CRS that leads to longitude and latitude.* found site'):
+        vectorize(network, tmp_path / 'a.tif', tmp_path / 'a.geojson', VectorOptions(SMALL))
+    vectorize(network, tmp_path / 'a.tif', tmp_path / 'a.gpkg', VectorOptions(SMALL))
+    _, lines, fields = read(tmp_path / 'a.gpkg', 'lines')
+    assert len(lines) == 9 and np.isnan(fields['length_m']).all()
+
+
 def test_two_images_in_one_file(tmp_path: Path):
     network = hip(tmp_path / 'a.tif')
     hip(tmp_path / 'b.tif', transform=Affine(0.5, 0, WEST + 500, 0, -0.5, NORTH))

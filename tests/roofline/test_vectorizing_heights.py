@@ -12,12 +12,12 @@ from scipy.spatial import cKDTree
 
 from projects.engine.errors import UserError
 from projects.geo.point_clouds import write_points
+from projects.roofline.geometry.faces import find_faces
+from projects.roofline.geometry.place import Place
 from projects.roofline.graph import LINE_TYPES
 from projects.roofline.scenes.village import village_graph
-from projects.roofline.vectorizing.faces import find_faces
 from projects.roofline.vectorizing.heights import SOURCES, fit_planes, junction_heights, line_types
 from projects.roofline.vectorizing.obj import write_obj
-from projects.roofline.vectorizing.place import Place
 from projects.roofline.vectorizing.planes import fit_plane
 from projects.roofline.vectorizing.roof_plan import RoofPlan
 from projects.roofline.vectorizing.roof_points import points_of_faces, read_lidar
@@ -102,6 +102,45 @@ def test_a_roof_over_a_lower_one_has_the_upper_height():
     np.testing.assert_allclose(heights.junctions, [8, 8, 8, 8, 3, 3], atol=1e-6)
     np.testing.assert_allclose(heights.spread, [0, 5, 5, 0, 0, 0], atol=1e-6)
     assert LINE_TYPES[line_types(faces, junctions, lines, heights)[1]] == 'eave'
+
+
+def heights_over(junctions: np.ndarray, lines: np.ndarray, roof) -> tuple[np.ndarray, list[str]]:
+    """Heights and line types of a wireframe over the surface ``roof(x, y, face's centre)``."""
+    faces = find_faces(junctions, lines)
+    xy = np.random.default_rng(5).uniform(junctions.min(axis=0), junctions.max(axis=0), (4000, 2))
+    points = []
+    for polygon in faces.polygons:
+        x, y = xy[shapely.contains_xy(polygon, xy)].T
+        points.append(np.column_stack([x, y, roof(x, y, polygon.centroid)]))
+    heights = junction_heights(faces, junctions, lines, fit_planes(faces, junctions, points))
+    return heights.junctions, [LINE_TYPES[kind] for kind in line_types(faces, junctions, lines, heights)]
+
+
+def test_a_ridge_that_ends_under_a_steep_tower_has_the_height_of_its_eave():
+    junctions = np.array([[-3, -10], [0, -10], [3, -10], [3, 0], [2, 0], [0, 0], [-2, 0], [-3, 0], [0, 2]], float)
+    lines = np.array([[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 6], [6, 7], [7, 0], [1, 5], [4, 8], [8, 6]])
+    found, types = heights_over(
+        junctions, lines, lambda x, y, centre: 6 + 1.7 * y if centre.y > 0 else 5 - 1.2 * np.abs(x))
+    np.testing.assert_allclose(found, [1.4, 5, 1.4, 1.4, 6, 6, 6, 1.4, 9.4], atol=1e-6)
+    assert types[4:6] == ['eave', 'eave'] and types[8] == 'ridge'
+
+
+def test_a_ridge_whose_end_is_welded_to_a_lower_ridge_keeps_its_height():
+    junctions = np.array([[-10, -5], [0, -5], [10, -5], [10, 5], [0, 5], [-10, 5], [-10, 0], [0, 0], [10, 0.6]])
+    lines = np.array([[0, 1], [1, 2], [2, 8], [8, 3], [3, 4], [4, 5], [5, 6], [6, 0], [6, 7], [7, 8], [1, 7], [7, 4]])
+    found, types = heights_over(
+        junctions, lines, lambda x, y, centre: 5 - np.abs(y) if centre.x < 0 else 7.2 - np.abs(y - 0.6))
+    np.testing.assert_allclose(found[6:], [5, 7.2, 7.2], atol=0.03)
+    assert types[8:] == ['ridge', 'ridge', 'verge', 'verge']
+
+
+def test_a_wall_between_roofs_that_cross_is_a_step():
+    junctions = np.array([[0, 0], [10, 0], [10, 4], [5, 4], [0, 4], [5, 20], [10, 20], [0, 20]], float)
+    lines = np.array([[0, 1], [1, 2], [2, 3], [3, 4], [4, 0], [3, 5], [5, 6], [6, 2], [5, 7], [7, 4]])
+    found, types = heights_over(
+        junctions, lines, lambda x, y, centre: np.full(len(x), 5.0) if centre.y < 4 else 7 - 0.8 * np.abs(x - 5))
+    np.testing.assert_allclose(found[2:5], [5, 7, 5], atol=1e-6)  # the gable is 2 m above the flat roof, then 2 below
+    assert types[2:4] == ['verge', 'verge'] and types[5] == 'ridge'
 
 
 def test_faces_without_points_get_no_heights():

@@ -42,7 +42,8 @@ def measure(folder: Path, size: int, resolution: float, seed: int, weld: float, 
 
     Returns:
         Numbers by name. ``corners_within_1px`` and ``largest_px`` are by coordinates of the file, in EPSG:2154; heights
-        are those of the true ends of ridges, each against the nearest end of a line in the file.
+        are those of the true ends of ridges, each against the nearest end of a line in the file; ends of which
+        the picture's border leaves no whole face are only counted.
     """
     from affine import Affine
 
@@ -80,16 +81,16 @@ def measure(folder: Path, size: int, resolution: float, seed: int, weld: float, 
              'true_faces': len(graph.faces), 'faces': done.faces, 'seconds': seconds}
     if density:
         ridges = np.unique(graph.lines[graph.types == LINE_TYPES.index('ridge')])
-        # roofs that the picture's border cuts are no faces
-        inner = (np.abs(graph.junctions[ridges] - size / 2) < size / 2 - 1).all(axis=1)
-        nearest = cKDTree(pixels).query(graph.junctions[ridges[inner]])[1]
-        error = np.abs(ends[nearest, 2] - graph.heights[ridges[inner]])
+        # roofs that the picture's border cuts are no faces, and without a face there is no plane
+        whole = np.isin(ridges, [corner for face in graph.faces for corner in face])
+        nearest = cKDTree(pixels).query(graph.junctions[ridges[whole]])[1]
+        error = np.abs(ends[nearest, 2] - graph.heights[ridges[whole]])
         if np.isnan(error).all():
             raise UserError(f'--seed {seed}: expected ridges with heights on {extent:g} m, found none of '
                             f'{len(error)}')
-        found |= {'ridge_ends': len(error), 'ridge_median_m': float(np.nanmedian(error)),
-                  'ridge_largest_m': float(np.nanmax(error)), 'within_0.3m': float((error <= RIDGE).mean()),
-                  'ridge_no_height': int(np.isnan(error).sum())}
+        found |= {'ridge_ends_cut': int((~whole).sum()), 'ridge_ends': len(error),
+                  'ridge_median_m': float(np.nanmedian(error)), 'ridge_largest_m': float(np.nanmax(error)),
+                  'within_0.3m': float((error <= RIDGE).mean()), 'ridge_no_height': int(np.isnan(error).sum())}
     return found
 
 

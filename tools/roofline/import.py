@@ -74,9 +74,9 @@ def read(args: argparse.Namespace):
 
         return read_seed_folder(args.source)
     if args.format == 'rid':
+        from projects.roofline.geometry.place import read_crs
         from projects.roofline.importing.segments import SegmentOptions, read_segments
         from projects.roofline.importing.tolerance import Tolerance
-        from projects.roofline.vectorizing.place import read_crs
 
         if args.azimuth not in ('south', 'north'):
             raise UserError(f'--azimuth: expected south or north, found {args.azimuth!r}')

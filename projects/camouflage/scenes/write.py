@@ -7,12 +7,9 @@ import json
 import math
 import multiprocessing
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +20,7 @@ import cv2
 from projects.camouflage.scenes.background import KINDS
 from projects.camouflage.scenes.scene import DEFAULTS, SceneOptions, make_scene
 from projects.engine.errors import UserError
-from projects.engine.files import write_bytes, write_json
+from projects.engine.files import atomic_folder, write_bytes, write_json
 from projects.engine.progress import progress
 
 VERSION = 1
@@ -102,27 +99,6 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
             raise UserError(f'--out {folder}: expected only scenes to overwrite, found {name}, which is none of them')
 
 
-@contextmanager
-def _built_beside(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder; on success it takes the place of ``folder``, otherwise it is removed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.tmp-', dir=folder.parent))
-    old = temporary.with_name(temporary.name + '-old')
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(temporary, folder)
-    finally:
-        if old.exists() and not folder.exists():
-            os.replace(old, folder)
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
 def _one_thread() -> None:
     cv2.setNumThreads(1)
 
@@ -161,7 +137,7 @@ def write_scenes(folder: str | Path, numbers: dict[str, int], seed: int, options
     check_options(options)
     _check_folder(folder, overwrite)
     jobs = [(split, k) for split in SPLITS for k in range(numbers.get(split, 0))]
-    with _built_beside(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         write = partial(_write_one, folder=temporary, seed=seed, options=options, image_format=image_format)
         entries = list(progress(_map(write, jobs, workers), 'scenes', total=len(jobs), unit='image'))
         write_json(temporary / 'scenes.json', {

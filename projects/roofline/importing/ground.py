@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from affine import Affine
+from rasterio._err import CPLE_BaseError  # what rasterio.warp lets out; no public name
 from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
 
 from projects.engine.errors import UserError
 from projects.geo.raster import open_raster
+from projects.roofline.geometry.place import check_transform, name_of
 
 WGS84 = CRS.from_epsg(4326)
 SEMI_MAJOR, ECCENTRICITY2 = 6378137.0, 6.69437999014e-3
@@ -40,7 +42,8 @@ def georeference(path: Path, crs: CRS | None) -> Georeference:
         crs: For images that do not name theirs (a world file never does).
 
     Raises:
-        UserError: The image is not georeferenced, by control points only, or has no CRS.
+        UserError: The image is not georeferenced, by control points only, or has no CRS; its geotransform cannot be
+            inverted, or nothing leads from its CRS to longitude and latitude.
     """
     with open_raster(path) as dataset:
         transform, found, size = dataset.transform, dataset.crs, (dataset.height, dataset.width)
@@ -48,7 +51,9 @@ def georeference(path: Path, crs: CRS | None) -> Georeference:
         raise UserError(f'{path}: expected a GeoTIFF or a world file beside the image, found no georeference')
     if (found or crs) is None:
         raise UserError(f'{path}: expected a coordinate system, found none: name it, --crs EPSG:25832')
-    return Georeference(transform, found or crs, size)
+    frame = Georeference(check_transform(transform, path), found or crs, size)
+    ground_corners(frame, f'{path}: ')
+    return frame
 
 
 def ground_of_pixels(frame: Georeference) -> np.ndarray:
@@ -97,11 +102,11 @@ def in_area_of_use(degrees: np.ndarray, crs: CRS) -> np.ndarray | None:
     return inside
 
 
-def ground_corners(frame: Georeference) -> np.ndarray:
-    """Return the corners of a frame, (4, 2) longitude and latitude."""
+def ground_corners(frame: Georeference, place: str = '') -> np.ndarray:
+    """Return the corners of a frame, (4, 2) longitude and latitude; ``place`` as in :func:`warped`."""
     height, width = frame.size
     corners = np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]])
-    return warped(applied(frame.transform, corners), frame.crs, WGS84)
+    return warped(applied(frame.transform, corners), frame.crs, WGS84, place)
 
 
 def applied(transform: Affine, points: np.ndarray) -> np.ndarray:
@@ -111,8 +116,21 @@ def applied(transform: Affine, points: np.ndarray) -> np.ndarray:
                      transform.d * x + transform.e * y + transform.f], axis=1)
 
 
-def warped(points: np.ndarray, source: CRS, target: CRS) -> np.ndarray:
-    """Return points (N, 2), x and y or longitude and latitude, in another coordinate system."""
+def warped(points: np.ndarray, source: CRS, target: CRS, place: str = '') -> np.ndarray:
+    """Return points (N, 2), x and y or longitude and latitude, in another coordinate system.
+
+    Args:
+        points: To convert.
+        source, target: From which and to which coordinate system.
+        place: What the message begins with, as ``'FILE: '``.
+
+    Raises:
+        UserError: Nothing leads from one to the other: a local plane, another planet, a projection without inverse.
+    """
     if source == target:
         return np.asarray(points, np.float64)
-    return np.stack(warp_points(source, target, points[:, 0].tolist(), points[:, 1].tolist())[:2], axis=1)
+    try:
+        return np.stack(warp_points(source, target, points[:, 0].tolist(), points[:, 1].tolist())[:2], axis=1)
+    except CPLE_BaseError as error:
+        raise UserError(f'{place}CRS: expected a way from {name_of(source)} to {name_of(target)}, found '
+                        'none') from error

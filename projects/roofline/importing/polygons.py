@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import shapely
 
-from projects.roofline.vectorizing.faces import find_faces
-from projects.roofline.vectorizing.planar import SMALLEST, clean_planar, snap_points
+from projects.roofline.geometry.faces import find_faces
+from projects.roofline.geometry.planar import SMALLEST, clean_planar, snap_points
 
 Polygon = Sequence[np.ndarray]  # rings (K, 2), closed or not: the outer one first
 

@@ -15,12 +15,12 @@ from affine import Affine
 
 from projects.engine.errors import UserError
 from projects.roofline.annotations import FILE_NAME, IMAGE_FOLDER, Annotation, read_annotations
+from projects.roofline.geometry.line_types import rises_from_heights, types_from_planes
+from projects.roofline.geometry.place import read_crs
 from projects.roofline.graph import RoofGraph
 from projects.roofline.importing.ground import Georeference, ground_corners
 from projects.roofline.importing.images import ImageFolder, check_declared, image_size
-from projects.roofline.importing.line_types import rises_from_heights, types_from_planes
 from projects.roofline.importing.reading import Imported, Reading, listed
-from projects.roofline.vectorizing.place import read_crs
 
 SUFFIXES = ('.verts', '.json', '.npz')
 
@@ -129,7 +129,7 @@ def _ground(annotation: Annotation, place: str) -> np.ndarray | None:
     if annotation.crs is None or annotation.transform is None:
         return None
     return ground_corners(Georeference(Affine(*annotation.transform), read_crs(annotation.crs, place),
-                                       (annotation.height, annotation.width)))
+                                       (annotation.height, annotation.width)), f'{place}: ')
 
 
 def _read_one(path: Path) -> tuple[np.ndarray, list[list[int]]]:

@@ -19,6 +19,7 @@ from rasterio.crs import CRS
 
 from projects.engine.errors import UserError
 from projects.roofline.annotations import Annotation
+from projects.roofline.geometry.line_types import RIDGE, VALLEY, rise_of, types_from_planes
 from projects.roofline.graph import LINE_TYPES, RoofGraph
 from projects.roofline.importing.ground import (
     WGS84,
@@ -32,7 +33,6 @@ from projects.roofline.importing.ground import (
     warped,
 )
 from projects.roofline.importing.images import ImageFolder
-from projects.roofline.importing.line_types import RIDGE, VALLEY, rise_of, types_from_planes
 from projects.roofline.importing.polygons import graph_of_polygons, lost_by_snapping
 from projects.roofline.importing.reading import Imported, Reading, listed
 from projects.roofline.importing.tolerance import Tolerance
@@ -177,15 +177,19 @@ def _on_images(segments: list[_Segment], images: ImageFolder, options: SegmentOp
             raise UserError(f'{images.folder}: expected an image for each annotation, found none for '
                             f'{listed(missing)}; without --images labels are read alone')
         placed = [(path, georeference(path, options.crs), members) for _, path, members in chosen]
+        for path, frame, members in placed:
+            if not _shown(_outlines(members), frame).any():
+                raise UserError(f'{source}: image {path.name}: expected segments on the image, found all of them '
+                                f'outside{_hint(members, [frame])}')
         notes += images.note_unused()
     else:
         placed, shown = [], np.zeros(len(segments), bool)
-        polygons = shapely.make_valid([shapely.Polygon(segment.rings[0]) for segment in segments])
+        outlines = _outlines(segments)
         empty, frames = [], []
         for path in images.paths:
             frame = georeference(path, options.crs)
             frames.append(frame)
-            over = shapely.intersects(polygons, shapely.Polygon(ground_corners(frame)))
+            over = _shown(outlines, frame)
             shown |= over
             if over.any():
                 placed.append((path, frame, [segments[row] for row in np.flatnonzero(over)]))
@@ -201,6 +205,16 @@ def _on_images(segments: list[_Segment], images: ImageFolder, options: SegmentOp
     return [_imported(path.name, path, frame, members, options, source) for path, frame, members in placed], notes
 
 
+def _outlines(segments: list[_Segment]) -> np.ndarray:
+    """Return the segments (N,) as polygons of longitude and latitude, without their holes."""
+    return shapely.make_valid([shapely.Polygon(segment.rings[0]) for segment in segments])
+
+
+def _shown(outlines: np.ndarray, frame: Georeference) -> np.ndarray:
+    """Return which segments (N,) an image shows, if only the inside of one that is larger than the image."""
+    return shapely.intersects(outlines, shapely.Polygon(ground_corners(frame)))
+
+
 def _in_frame(name: str, segments: list[_Segment], options: SegmentOptions,
               source: str) -> tuple[Imported, tuple[int, int]]:
     """Return segments in a frame of their own: north up, in metres, as large as they need."""
@@ -211,7 +225,7 @@ def _in_frame(name: str, segments: list[_Segment], options: SegmentOptions,
     if not crs.is_projected:
         raise UserError(f'--crs: expected a projected coordinate system in metres for images that are not there, found '
                         f'{crs.to_string()}')
-    plane = warped(places, WGS84, crs)
+    plane = warped(places, WGS84, crs, '--crs: ')
     step = options.resolution / crs.linear_units_factor[1]
     west, north = plane[:, 0].min() - options.margin * step, plane[:, 1].max() + options.margin * step
     width, height = (int(np.ceil(np.ptp(plane[:, axis]) / step - 1e-6)) + 2 * options.margin for axis in (0, 1))
@@ -236,9 +250,6 @@ def _imported(file: str, path: Path | None, frame: Georeference, segments: list[
                       for owner in owners]).reshape(-1, 2)
     types = types_from_planes(junctions @ metres.T, lines, faces, rises)
     graph = RoofGraph.make(junctions, lines, types, faces)
-    if not ((junctions >= 0) & (junctions <= frame.size[::-1])).any() and len(junctions):
-        raise UserError(f'{source}: image {file}: expected segments on the image, found all of them outside'
-                        f'{_hint(segments, [frame])}')
     graph = graph.clipped(frame.size)
     graph.check(frame.size, f'{source}: image {file}')
     transform = tuple(float(value) for value in tuple(frame.transform)[:6])
@@ -328,7 +339,7 @@ def _ring(ring: Any, place: str, crs: CRS) -> np.ndarray:
     if len(points) < 4 or not np.isfinite(points).all():
         raise UserError(f'{place}: expected rings of four points or more, the last equal to the first, found '
                         f'{len(points)}')
-    degrees = warped(points, crs, WGS84)
+    degrees = warped(points, crs, WGS84, f'{place}: ')
     if not np.isfinite(degrees).all():
         raise UserError(f'{place}: coordinates: expected places in {crs.to_string()}, found ({points[0, 0]:g}, '
                         f'{points[0, 1]:g})')

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from projects.engine.errors import UserError
-from projects.roofline.vectorizing.place import LARGEST_PIXELS
+from projects.roofline.geometry.place import LARGEST_PIXELS
 
 LEAST = 1e-3  # of a pixel or a metre; below it, a tolerance that is not 0 was meant in degrees (1e-5 is a metre)
 

@@ -19,11 +19,11 @@ import numpy as np
 
 from projects.engine.errors import UserError
 from projects.roofline.annotations import Annotation
+from projects.roofline.geometry.planar import clean_planar
 from projects.roofline.graph import OUTSIDE, RoofGraph
 from projects.roofline.importing.images import ImageFolder, check_declared, image_size
 from projects.roofline.importing.reading import Imported, Reading, listed, unique_names
 from projects.roofline.importing.tolerance import Tolerance
-from projects.roofline.vectorizing.planar import clean_planar
 
 ORDERS = ('xy', 'yx')
 NAME_KEYS = ('filename', 'file', 'image', 'file_name')

@@ -1,15 +1,12 @@
 """An import on disk: `DIR/annotations.json` and `DIR/images/`, built beside its place and renamed there."""
 
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from projects.engine.errors import UserError
-from projects.engine.files import check_output_folder
+from projects.engine.files import atomic_folder, check_output_folder
 from projects.engine.progress import progress
 from projects.roofline.annotations import FILE_NAME, IMAGE_FOLDER, read_annotations, write_annotations
 from projects.roofline.importing.reading import Imported, Reading
@@ -77,7 +74,7 @@ def write_import(folder: str | Path, images: Sequence[Imported], link: bool = Fa
     inside = [image.image for image in images if image.image and image.image.resolve().is_relative_to(folder.resolve())]
     if link and inside:
         raise UserError(f'--link: expected images outside of {folder}, which is replaced, found {inside[0]}')
-    with _built_beside(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         write_annotations(temporary, [image.annotation for image in images])
         (temporary / IMAGE_FOLDER).mkdir()
         for image in progress(images, 'images', unit='image'):
@@ -109,24 +106,3 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
                 name.removeprefix(f'{IMAGE_FOLDER}/') not in known or not name.startswith(f'{IMAGE_FOLDER}/')):
             raise UserError(f'--out {folder}: expected only an import to overwrite, found {name}, which is none of its '
                             'images')
-
-
-@contextmanager
-def _built_beside(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder; on success it takes the place of ``folder``, otherwise it is removed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.tmp-', dir=folder.parent))
-    old = temporary.with_name(f'{temporary.name}-old')
-    try:
-        yield temporary
-        umask = os.umask(0)  # mkdtemp makes private folders; the umask can only be read by setting it
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(temporary, folder)
-    finally:
-        if old.exists() and not folder.exists():
-            os.replace(old, folder)
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

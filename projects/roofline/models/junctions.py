@@ -20,9 +20,7 @@ class Junctions(NamedTuple):
 
 
 @torch.no_grad()
-def find_junctions(
-    jmap: Tensor, joff: Tensor, limit: int = 300, threshold: float = 0.008, counts: Tensor | None = None
-) -> Junctions:
+def find_junctions(jmap: Tensor, joff: Tensor, limit: int = 300, threshold: float = 0.008) -> Junctions:
     """Local maxima of the junction map, moved by the offsets; all images at once.
 
     A cell is of its most probable type, and a junction where no neighbour (3x3) is more probable: equal neighbours are
@@ -33,7 +31,6 @@ def find_junctions(
         joff: (B, T, 2, h, w) offset (dy, dx) from the cell's centre in [-1/2, 1/2].
         limit: K, the largest number of junctions an image.
         threshold: A junction's score is above this.
-        counts: (B,) int64, the largest number of junctions of each image (below `limit`), or None. For training.
 
     Returns:
         The junctions; K = min(limit, h w).
@@ -47,7 +44,4 @@ def find_junctions(
     image = torch.arange(len(jmap), device=jmap.device)[:, None]
     offset = flat[image, kind, :, cell].float()  # (B, K, 2)
     corner = torch.stack((torch.div(cell, width, rounding_mode='floor'), cell % width), -1)
-    valid = score > threshold
-    if counts is not None:
-        valid &= torch.arange(score.shape[1], device=score.device) < counts[:, None]
-    return Junctions(corner + offset + 0.5, score, kind, valid)
+    return Junctions(corner + offset + 0.5, score, kind, score > threshold)

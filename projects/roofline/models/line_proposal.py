@@ -63,11 +63,6 @@ def propose_lines(
     return Proposals(*(values[score >= floor] for values in proposals)) if floor > 0 else proposals
 
 
-def all_pairs(junctions: Junctions, lmap: Tensor, points: int = 32) -> Proposals:
-    """Every pair of valid junctions, nothing pruned; as `propose_lines`."""
-    return propose_lines(junctions, lmap, None, points)
-
-
 def _valid_pairs(junctions: Junctions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Ends of all P pairs u < v (P,), and image (L,) and number (L,) of those whose ends are both valid."""
     valid = junctions.valid

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from projects.engine.errors import UserError
-from projects.engine.files import check_output_folder
+from projects.engine.files import atomic_folder, check_output_folder
 from projects.roofline.annotations import FILE_NAME, IMAGE_FOLDER, read_annotations
-from projects.roofline.importing.writing import _built_beside
 
 RASTER_NAME, LIDAR_FOLDER = 'village', 'lidar'
 _WINDOW = re.compile(r'(train|val|test)_\d{4,}_\d{4,}\.(png|tif)')
@@ -31,7 +30,7 @@ def made_beside(folder: str | Path, overwrite: bool = False, name: str = RASTER_
         UserError: As :func:`check_target`, before the body and, since minutes have passed, after it.
     """
     check_target(folder, overwrite, name)
-    with _built_beside(Path(folder).resolve()) as temporary:
+    with atomic_folder(Path(folder).resolve()) as temporary:
         yield temporary
         check_target(folder, overwrite, name)
 

@@ -7,14 +7,14 @@ from scipy.sparse import coo_matrix, diags
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 
+from projects.roofline.geometry.faces import Faces
+from projects.roofline.geometry.line_types import LEVEL, types_from_planes
 from projects.roofline.graph import LINE_TYPES
-from projects.roofline.importing.line_types import LEVEL, types_from_planes
-from projects.roofline.vectorizing.faces import Faces
 from projects.roofline.vectorizing.planes import Planes, fit_plane
 
 SOURCES = ('none', 'planes', 'interpolated')
 """Where a junction's height comes from; its place in this tuple is what is stored."""
-STEP = 0.5  # metres: planes further apart at a junction are two roofs, one above the other
+STEP = 0.5  # metres: planes further apart along a line are two roofs, one above the other
 ENDS = 0.3  # metres: how exactly the ends of a line are known on the ground; on a slope that is height
 COPLANAR = np.cos(np.radians(4.0))
 
@@ -53,10 +53,10 @@ def junction_heights(faces: Faces, junctions: np.ndarray, lines: np.ndarray, pla
     """Give each junction the height that fits the planes of its faces best.
 
     With x and y given, least squares over the planes is their mean, weighted by how well each knows the height: by
-    ``1 / (rms^2 + (slope ENDS)^2)``. So an error of a ridge's place cancels out between its two slopes. Where planes
-    are more than ``STEP + ENDS (slope + slope)`` apart, a higher roof ends over a lower one: the highest ones count,
-    since theirs is the line seen from above. Junctions without a plane get heights along lines from those that have
-    one (harmonically, by length), and are marked.
+    ``1 / (rms^2 + (slope ENDS)^2)``. So an error of a ridge's place cancels out between its two slopes. Faces are of
+    one roof at a junction where lines that are no steps (:func:`_steps`) join them there. Of several roofs the highest
+    counts, since its is the line seen from above. Junctions without a plane get heights along lines from those that
+    have one (harmonically, by length), and are marked.
 
     Args:
         faces: of the planar graph.
@@ -71,20 +71,36 @@ def junction_heights(faces: Faces, junctions: np.ndarray, lines: np.ndarray, pla
     value = planes.heights(face, junctions[corner])
     slope = np.hypot(*planes.coefficients[face, :2].T)
     weight = 1 / (np.maximum(planes.rms[face], 0.02)**2 + (slope * ENDS)**2)
-    highest, lowest = np.full(count, -np.inf), np.full(count, np.inf)
+    between, step = _steps(faces, junctions, lines, planes)
+    joins = between[~step]
+    place = np.searchsorted(face * count + corner, faces.line_faces[joins].T[:, :, None] * count + lines[joins])
+    joined = coo_matrix((np.ones(place[0].size), place.reshape(2, -1)), shape=(len(face), len(face)))
+    roof = connected_components(joined, directed=False)[1]  # of each face at each of its corners
+    mean = np.bincount(roof, weight * value) / np.bincount(roof, weight)
+    heights, highest, lowest = np.full(count, -np.inf), np.full(count, -np.inf), np.full(count, np.inf)
+    np.maximum.at(heights, corner, mean[roof])
     np.maximum.at(highest, corner, value)
     np.minimum.at(lowest, corner, value)
-    steepest = np.zeros(count)
-    np.maximum.at(steepest, corner, slope)
-    top = value >= highest[corner] - STEP - ENDS * (slope + steepest[corner])
-    total = np.bincount(corner[top], weight[top], count)
-    known = total > 0
-    heights = np.full(count, np.nan)
-    heights[known] = np.bincount(corner[top], (weight * value)[top], count)[known] / total[known]
+    known = np.isfinite(heights)
+    heights[~known] = np.nan
     spread = np.where(known, highest - lowest, np.nan)
     filled = _interpolated(junctions, lines, heights)
     sources = np.where(known, 1, np.where(np.isfinite(filled), 2, 0)).astype(np.uint8)
     return Heights(filled, sources, spread, planes)
+
+
+def _steps(faces: Faces, junctions: np.ndarray, lines: np.ndarray, planes: Planes) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lines ``(K,)`` between two planes, and at which of them ``(K,)`` a roof ends over a lower one.
+
+    There the planes are more than ``STEP + ENDS |gradient - gradient|`` apart, in the mean of both ends: a ridge with
+    one wrong end is no step, a wall between roofs that is low at one end, or that changes sides, is one.
+    """
+    known = (faces.line_faces >= 0) & np.append(planes.known, False)[faces.line_faces]
+    between = np.flatnonzero(known.all(axis=1))
+    f, g = faces.line_faces[between].T
+    apart = [np.abs(planes.heights(f, junctions[end]) - planes.heights(g, junctions[end])) for end in lines[between].T]
+    gradients = planes.coefficients[:, :2]
+    return between, np.mean(apart, axis=0) > STEP + ENDS * np.linalg.norm(gradients[f] - gradients[g], axis=1)
 
 
 def _interpolated(junctions: np.ndarray, lines: np.ndarray, heights: np.ndarray) -> np.ndarray:
@@ -111,8 +127,8 @@ def _interpolated(junctions: np.ndarray, lines: np.ndarray, heights: np.ndarray)
 def line_types(faces: Faces, junctions: np.ndarray, lines: np.ndarray, heights: Heights) -> np.ndarray:
     """Type lines in three dimensions: ``(M,)`` uint8, indices of LINE_TYPES.
 
-    By the planes on both sides, see :func:`projects.roofline.importing.line_types.types_from_planes`, and besides:
-    where one roof ends over another (as in :func:`junction_heights`), the line is an `eave` if it is level and else a
+    By the planes on both sides, see :func:`projects.roofline.geometry.line_types.types_from_planes`, and besides:
+    where one roof ends over another (:func:`_steps`), the line is an `eave` if it is level and else a
     `verge`; between planes within 4 degrees of each other it stays `inner`.
 
     Args:
@@ -123,16 +139,11 @@ def line_types(faces: Faces, junctions: np.ndarray, lines: np.ndarray, heights: 
     """
     planes, z = heights.planes, heights.junctions
     types = types_from_planes(junctions, lines, [rings[0] for rings in faces.rings], planes.coefficients[:, :2])
-    known = (faces.line_faces >= 0) & np.append(planes.known, False)[faces.line_faces]
-    both = np.flatnonzero(known.all(axis=1))
-    if len(both) == 0:
-        return types
-    f, g = faces.line_faces[both].T
+    between, step = _steps(faces, junctions, lines, planes)
+    f, g = faces.line_faces[between].T
     flat = (planes.normals[f] * planes.normals[g]).sum(axis=1) > COPLANAR
-    types[both[flat]] = LINE_TYPES.index('inner')
-    middle = junctions[lines[both]].mean(axis=1)
-    slopes = np.hypot(*planes.coefficients[:, :2].T)
-    step = both[np.abs(planes.heights(f, middle) - planes.heights(g, middle)) > STEP + ENDS * (slopes[f] + slopes[g])]
+    types[between[flat]] = LINE_TYPES.index('inner')
+    step = between[step]
     along = np.linalg.norm(junctions[lines[step, 1]] - junctions[lines[step, 0]], axis=1)
     level = np.abs(z[lines[step, 1]] - z[lines[step, 0]]) <= LEVEL * along
     types[step] = np.where(level, LINE_TYPES.index('eave'), LINE_TYPES.index('verge'))

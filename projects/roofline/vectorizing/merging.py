@@ -9,7 +9,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from projects.roofline.vectorizing.planar import clean_planar
+from projects.roofline.geometry.planar import clean_planar
 from projects.roofline.wireframe import Wireframe
 
 CELL = 4.0  # pixels: of the network's maps
@@ -41,7 +41,7 @@ def merge_tiles(tiles: Sequence[Tile], size: tuple[int, int], snap: float, margi
     3. A line with an untrusted end goes where lines seen whole cover it; one that runs along the border of its tile
        goes where another tile has that place inside: between the ends of cut lines there are lines that are none.
     4. The others are joined where they continue each other: both on one straight line, and overlapping.
-    5. The result is cleaned (:func:`projects.roofline.vectorizing.planar.clean_planar`), lines led through junctions
+    5. The result is cleaned (:func:`projects.roofline.geometry.planar.clean_planar`), lines led through junctions
        within ``snap``. Scores are the highest of what was merged.
 
     Args:

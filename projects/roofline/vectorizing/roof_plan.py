@@ -5,10 +5,10 @@ from functools import cached_property
 
 import numpy as np
 
+from projects.roofline.geometry.faces import Faces, find_faces
+from projects.roofline.geometry.place import Place, ring_area
 from projects.roofline.graph import LINE_TYPES
-from projects.roofline.vectorizing.faces import Faces, find_faces
 from projects.roofline.vectorizing.heights import SOURCES, Heights, line_types
-from projects.roofline.vectorizing.place import Place, ring_area
 from projects.roofline.wireframe import Wireframe
 
 Columns = dict[str, np.ndarray]

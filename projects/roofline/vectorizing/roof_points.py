@@ -12,7 +12,7 @@ from scipy.ndimage import minimum_filter
 from projects.engine.errors import UserError
 from projects.engine.progress import progress
 from projects.geo.point_clouds import PointHeader, iter_points, read_header
-from projects.roofline.vectorizing.place import Place, name_of
+from projects.roofline.geometry.place import Place, name_of
 
 BUILDING = 6
 UNCLASSIFIED = (0, 1)

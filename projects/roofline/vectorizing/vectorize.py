@@ -15,12 +15,12 @@ from projects.geo.point_clouds import PointHeader, read_header
 from projects.geo.prediction import check_targets, find_inputs
 from projects.geo.raster import check_bands
 from projects.geo.sources import Source, open_source
+from projects.roofline.geometry.place import Place, name_of, place_of, read_crs, snap_pixels
 from projects.roofline.vectorizing.geojson import write_geojson
 from projects.roofline.vectorizing.geopackage import write_geopackage
 from projects.roofline.vectorizing.heights import SOURCES, fit_planes, junction_heights
 from projects.roofline.vectorizing.merging import merge_tiles
 from projects.roofline.vectorizing.obj import write_obj
-from projects.roofline.vectorizing.place import Place, name_of, place_of, read_crs, snap_pixels
 from projects.roofline.vectorizing.roof_plan import RoofPlan
 from projects.roofline.vectorizing.roof_points import points_of_faces, read_lidar
 from projects.roofline.vectorizing.tiles import PredictTiles, Tiling, check_tiling, predict_tiles
@@ -34,7 +34,7 @@ class VectorOptions:
 
     Attributes:
         tiling: see :class:`projects.roofline.vectorizing.tiles.Tiling`.
-        snap: ``3px``, ``0.5m`` or a bare number, see :func:`projects.roofline.vectorizing.place.snap_pixels`.
+        snap: ``3px``, ``0.5m`` or a bare number, see :func:`projects.roofline.geometry.place.snap_pixels`.
         lidar: LAS or LAZ tiles, which give heights.
         obj: also write this OBJ file; needs ``lidar``.
         pixels: GeoJSON in pixels.
@@ -144,7 +144,7 @@ def vectorize_checkpoint(config: str | Path, checkpoint: str | Path, inputs: Seq
     """:func:`vectorize` with the network of a config and a checkpoint; raises :class:`UserError` also for these."""
 
     def load() -> PredictTiles:
-        from projects.roofline.prediction import load_predictor
+        from projects.roofline.vectorizing.prediction import load_predictor
 
         return load_predictor(config, checkpoint, device=device, amp=amp, cfg_options=cfg_options)
 
@@ -188,6 +188,9 @@ def _look(path: Path, out: Path, options: VectorOptions, crs: Any) -> _Job:
         if out.suffix.lower() == '.geojson' and not options.pixels and place.crs is None:
             raise UserError(f'{path}: expected an image with a CRS, since GeoJSON is longitude and latitude: write '
                             '.gpkg, or give --crs EPSG:NUMBER where a world file places it, or --pixels')
+        if out.suffix.lower() == '.geojson' and not options.pixels and place.degrees(np.zeros((1, 2))) is None:
+            raise UserError(f'{path}: expected a CRS that leads to longitude and latitude, which GeoJSON is in, found '
+                            f'{name_of(place.crs)}, which does not: write .gpkg, or --pixels')
         headers = read_lidar(options.lidar, place, path, (source.height, source.width)) if options.lidar else []
         warnings = list(_warnings(source, place, options, headers))
         return _Job(path, place, snap_pixels(options.snap, place, path), tuple(headers), tuple(warnings))

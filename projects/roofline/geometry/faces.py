@@ -45,7 +45,7 @@ def find_faces(junctions: np.ndarray, lines: np.ndarray) -> Faces:
 
     Args:
         junctions: ``(N, 2)`` float64, no two at one place.
-        lines: ``(M, 2)`` int64, which meet at junctions only (see :func:`projects.roofline.vectorizing.planar`).
+        lines: ``(M, 2)`` int64, which meet at junctions only (see :func:`projects.roofline.geometry.planar`).
     """
     lines = np.asarray(lines, np.int64).reshape(-1, 2)
     if len(lines) == 0:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import rasterio.warp
 from affine import Affine
+from rasterio._err import CPLE_BaseError  # what rasterio.warp lets out; no public name
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
 from projects.engine.errors import UserError
 from projects.geo.sources import Source
@@ -38,13 +38,16 @@ class Place:
         return np.stack([t.a * xy[:, 0] + t.b * xy[:, 1] + t.c, t.d * xy[:, 0] + t.e * xy[:, 1] + t.f], axis=1)
 
     def degrees(self, xy: np.ndarray) -> np.ndarray | None:
-        """From pixels ``(N, 2)`` to WGS 84 longitude and latitude in degrees; None without a CRS."""
-        if self.crs is None or self.transform is None:
+        """From pixels ``(N, 2)`` to WGS 84 longitude and latitude in degrees; None where no CRS leads there."""
+        if self.crs is None or self.transform is None or not (self.crs.is_projected or self.crs.is_geographic):
             return None
         ground = self.ground(xy)
         if len(ground) == 0:
             return ground
-        x, y = rasterio.warp.transform(self.crs, CRS.from_epsg(4326), ground[:, 0].tolist(), ground[:, 1].tolist())
+        try:
+            x, y = rasterio.warp.transform(self.crs, CRS.from_epsg(4326), ground[:, 0].tolist(), ground[:, 1].tolist())
+        except CPLE_BaseError:  # another planet, a projection without inverse, places outside of what it can tell
+            return None
         return np.stack([x, y], axis=1)
 
     @property
@@ -107,11 +110,11 @@ def place_of(source: Source, crs: CRS | None = None) -> Place:
         crs: for an image that names none.
 
     Raises:
-        UserError: a damaged world file; a CRS for an image that has another.
+        UserError: a damaged world file, projection file or geotransform; a CRS for an image that has another.
     """
     transform, own = None, source.crs
     if source.transform is not None and source.transform != Affine.identity():
-        transform = source.transform
+        transform = check_transform(source.transform, source.path)
     if transform is None and source.is_picture:
         transform = read_world_file(source.path)
         own = read_projection(source.path) if transform is not None else None
@@ -132,10 +135,28 @@ def read_crs(text: str, place: str = '--crs') -> CRS:
     Raises:
         UserError: it is neither.
     """
+    crs = _parsed(text)
+    if crs is None:
+        raise UserError(f'{place}: expected a CRS like EPSG:2154, found {text!r}')
+    return crs
+
+
+def _parsed(text: str) -> CRS | None:
     try:
-        return CRS.from_user_input(text)
-    except (CRSError, ValueError) as error:  # rasterio lets a ValueError out for EPSG:x
-        raise UserError(f'{place}: expected a CRS like EPSG:2154, found {text!r}') from error
+        crs = CRS.from_user_input(text)
+        crs.to_wkt()  # fails for a unit of length 0, which is read without a word
+    except (ValueError, TypeError):  # CRSError is a ValueError; EPSG:x gives a plain one, a JSON list a TypeError
+        return None
+    return crs
+
+
+def check_transform(transform: Affine, path: Path) -> Affine:
+    """Return the geotransform of an image; raise :class:`UserError` where it leads nowhere."""
+    a, b, c, d, e, f = tuple(transform)[:6]
+    if not np.isfinite([a, b, c, d, e, f]).all() or a * e == b * d:
+        raise UserError(f'{path}: geotransform: expected an invertible transform, found {a:g} {b:g} {c:g} {d:g} {e:g} '
+                        f'{f:g}')
+    return transform
 
 
 def name_of(crs: CRS | None) -> str:
@@ -183,9 +204,12 @@ def read_projection(path: Path) -> CRS | None:
     if not file.is_file():
         return None
     try:
-        return CRS.from_user_input(file.read_text(encoding='utf-8', errors='replace').strip())
-    except CRSError as error:
-        raise UserError(f'{file}: expected a CRS in WKT, found other text') from error
+        crs = _parsed(file.read_text(encoding='utf-8', errors='replace').strip())
+    except OSError as error:
+        raise UserError(f'{file}: expected a CRS in WKT, found {error.strerror}') from error
+    if crs is None:
+        raise UserError(f'{file}: expected a CRS in WKT, found other text')
+    return crs
 
 
 def snap_pixels(text: str, place: Place, path: str | Path) -> float:
