@@ -1,7 +1,12 @@
 """Fixtures shared by all tests."""
 
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +32,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def repository() -> Path:
     """The root of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture
+def scored_by_two(repository: Path, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[int], Any]:
+    """Check that two processes, one sample repeated, find what one finds, to the bit; return that.
+
+    Takes an odd number of samples, which the test file's function ``score_numbered(indices, length)`` scores.
+    """
+
+    def call(length: int) -> Any:
+        found = json.loads(json.dumps(request.module.score_numbered(list(range(length)), length)))
+        subprocess.run([sys.executable, repository / 'tests/scored_by_two.py', request.path, tmp_path, str(length)],
+                       check=True, cwd=tmp_path, timeout=120, env=dict(os.environ, PYTHONPATH=str(repository)))
+        for ranks in zip(*(json.loads((tmp_path / f'rank{rank}.json').read_text()) for rank in (0, 1))):
+            dealt = [index for indices, _ in ranks for index in indices]
+            assert len(dealt) == length + 1 and set(dealt) == set(range(length))  # one was really repeated
+            assert [own for _, own in ranks] == [found, found]
+        assert not (tmp_path / '.dist_test').exists()  # nothing is left in the working directory
+        return found
+
+    return call
 
 
 @pytest.fixture(scope='session')

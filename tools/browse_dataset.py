@@ -24,14 +24,15 @@ def main() -> None:
     config = load_config(args.config, args.cfg_options)  # first: it registers mmseg's modules quietly
     dataset = (config.get(f'{args.split}_dataloader') or {}).get('dataset') or {}
     if dataset.get('type') == 'LidarPatchDataset':
-        from projects.lidar.datasets.browse import browse
+        from projects.lidar.datasets.browse import draw_samples
     elif dataset.get('type') == 'RooflineDataset':
-        from projects.roofline.datasets.browse import browse
+        from projects.roofline.datasets.browse import draw_samples
     else:
-        from projects.landcover.datasets.browse import browse
+        from projects.landcover.datasets.browse import draw_samples
+    from projects.evaluation.browsing import browse
 
     out = args.out or Path('work_dirs/browse') / Path(args.config).stem
-    for path in browse(config, out, args.split, args.number, args.views, args.seed):
+    for path in browse(draw_samples, config, out, args.split, args.number, args.views, args.seed):
         print(path)
 
 

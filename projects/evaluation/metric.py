@@ -5,19 +5,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmseg.registry import METRICS
 
 from projects.engine.errors import UserError
 from projects.evaluation.calibration import Calibration, confidence_of
 from projects.evaluation.confusion import confusion_torch
-from projects.evaluation.gathering import gather_unique
+from projects.evaluation.gathering import SampleMetric
 from projects.evaluation.result import Evaluation, SampleResult
 
 
 @METRICS.register_module()
-class SegmentationMetric(BaseMetric):
+class SegmentationMetric(SampleMetric):
     """IoU, F1, accuracy and calibration from an int64 confusion matrix.
 
     Every score is a fraction 0..1 (mmseg's own metric gives percent), so ``save_best='mIoU'`` works as it is.
@@ -45,7 +44,6 @@ class SegmentationMetric(BaseMetric):
             not unique; names the sample.
     """
 
-    default_prefix = ''  # the base class warns about None
     nouns = ('images', 'pixels')  # of logs, pictures and reports: what samples are, what is counted in them
 
     def __init__(
@@ -85,16 +83,6 @@ class SegmentationMetric(BaseMetric):
                 calibration=self._calibrate(sample, sample_id, truth, prediction) if self.calibration else None,
                 img_path=None if img_path is None else str(img_path),
             ))
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Gather the samples of all ranks, drop repeated ones by id and score them; ``size`` = the split's length.
-
-        Unlike the base class, every rank computes the result: nobody waits for a rank that failed.
-        """
-        own = list(self.results)
-        self.results.clear()
-        metrics = self.compute_metrics(gather_unique(own, size))
-        return {f'{self.prefix}/{name}': value for name, value in metrics.items()} if self.prefix else metrics
 
     def compute_metrics(self, results: list[SampleResult]) -> dict[str, float]:
         """Add up samples (each counted once already) and return the named scores."""

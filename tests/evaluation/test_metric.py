@@ -1,12 +1,6 @@
 """SegmentationMetric: values, and equality between one process and two."""
 
-import importlib.util
-import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +13,6 @@ from mmseg.structures import SegDataSample
 from projects.engine.errors import UserError
 from projects.evaluation.metric import SegmentationMetric
 
-SCRIPT = Path(__file__).with_name('two_processes.py')
 TRUTH = torch.tensor([[[0, 0, 0, 1], [1, 1, 2, 255]]])
 PREDICTION = torch.tensor([[[0, 0, 1, 1], [1, 0, 1, 0]]])
 CLASSES = ('a', 'b', 'c')
@@ -145,23 +138,22 @@ def test_without_ids_it_says_which_key_is_missing():
         evaluate([sample])
 
 
-def test_two_processes_equal_one(tmp_path, repository):
-    length = 7  # odd: the sampler repeats one sample
-    environment = {**os.environ, 'PYTHONPATH': str(repository), 'OMP_NUM_THREADS': '1'}
-    subprocess.run([sys.executable, str(SCRIPT), str(tmp_path), str(length)], check=True, env=environment, cwd=tmp_path,
-                   timeout=120)
-    ranks = [json.loads((tmp_path / f'rank{rank}.json').read_text()) for rank in (0, 1)]
-    specification = importlib.util.spec_from_file_location('two_processes', SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    metrics, metric = module.score(list(range(length)), length)
-    assert metric.last.confusion.sum() == sum(9 * 8 - 8 * (i % 3) for i in range(length))
-    for shuffle in ('False', 'True'):
-        dealt = [index for rank in ranks for index in rank[shuffle]['indices']]
-        assert len(dealt) == 8 and len(set(dealt)) == 7  # one was really repeated
-        for rank in ranks:
-            assert rank[shuffle]['metrics'] == metrics  # to the bit
-            assert rank[shuffle]['confusion'] == metric.last.confusion.tolist()
-            assert rank[shuffle]['confidence'] == metric.last.calibration.confidence.tolist()
-            assert rank[shuffle]['samples'] == metric.last.samples
-    assert not (tmp_path / '.dist_test').exists()  # nothing is left in the working directory
+def numbered(index):
+    """Each index has its own difficulty, and its own number of ignored rows."""
+    generator = torch.Generator().manual_seed(index)
+    truth = torch.randint(0, 3, (1, 9, 8), generator=generator)
+    logits = torch.randn(3, 9, 8, generator=generator)
+    logits.scatter_add_(0, truth, torch.full((1, 9, 8), 0.5 * index))
+    truth[:, :index % 3] = 255
+    return data_sample(f'tile_{index}', truth, logits.argmax(0, keepdim=True), logits)
+
+
+def score_numbered(indices, length):
+    metrics, metric = evaluate([numbered(index) for index in indices], {'background': 0}, length)
+    return {'metrics': metrics, 'confusion': metric.last.confusion.tolist(), 'samples': metric.last.samples,
+            'confidence': metric.last.calibration.confidence.tolist()}
+
+
+def test_two_processes_equal_one(scored_by_two):
+    confusion = scored_by_two(7)['confusion']
+    assert np.sum(confusion) == sum(9 * 8 - 8 * (index % 3) for index in range(7))

@@ -45,18 +45,22 @@ def prepared(tmp_path_factory) -> Path:
     return out
 
 
-@pytest.fixture
-def tool(prepared):
-    """Run a tool from a foreign directory; return what it printed, or with `refused` its one line of error."""
+@pytest.fixture(scope='session')
+def tool(request):
+    """Run a tool from a foreign directory; return what it printed, or with `refused` its one line of error.
+
+    With `options`, it works on the small prepared data set.
+    """
 
     def call(name: str, *arguments: object, options: list[str] | None = None, refused: bool = False,
              epochs: bool = False, **environment: str) -> str:
         path = ROOT / 'tools' / name
         command = [*(['bash'] if path.suffix == '.sh' else [sys.executable]), str(path), *map(str, arguments)]
         if options is not None:
-            command += ['--cfg-options', f'data_root={prepared}', *SMALL, *([] if epochs else ITERATIONS), *options]
+            data_root = request.getfixturevalue('prepared')
+            command += ['--cfg-options', f'data_root={data_root}', *SMALL, *([] if epochs else ITERATIONS), *options]
         done = subprocess.run(
-            command, cwd='/', text=True, capture_output=True, timeout=240,
+            command, cwd='/', text=True, capture_output=True,
             env=dict(os.environ, OMP_NUM_THREADS='1', PYTHON=sys.executable, **environment))
         printed = done.stdout + done.stderr
         if not refused:

@@ -1,9 +1,6 @@
 """Camouflaged objects from scenes to scored maps, as a user does it; and three scales can learn nine photographs."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -15,15 +12,8 @@ CONFIGS = ROOT / 'configs/camouflage'
 SMALL = ['num_workers=0', 'warmup_iters=2', 'default_hooks.logger.interval=10']
 
 
-def tool(name: str, *arguments: object) -> str:
-    done = subprocess.run([sys.executable, ROOT / 'tools' / name, *map(str, arguments)], cwd='/', text=True,
-                          capture_output=True, timeout=560, env=dict(os.environ, OMP_NUM_THREADS='1'))
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    return done.stdout + done.stderr
-
-
 @pytest.mark.slow
-def test_from_scenes_to_scored_maps(tmp_path):
+def test_from_scenes_to_scored_maps(tool, tmp_path):
     scenes, run, maps = tmp_path / 'scenes', tmp_path / 'run', tmp_path / 'maps'
     tool('camouflage/make_scenes.py', '--out', scenes, '--number', 8, '--val', 2, '--test', 3, '--size', 72, 64,
          '--seed', 1)
@@ -54,7 +44,7 @@ def test_from_scenes_to_scored_maps(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_three_scales_learn_nine_photographs(shared_data, tmp_path):
+def test_three_scales_learn_nine_photographs(tool, shared_data, tmp_path):
     photographs = shared_data / 'camouflage'
     if not (photographs / 'masks').is_dir():
         pytest.skip('no camouflage photographs in ../shared/data')

@@ -1,9 +1,6 @@
 """Roof lines end to end: four real roofs by heart; villages, two stages, scores, vectors."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,23 +24,8 @@ warmup_iters = 1
 train_cfg = dict(max_iters={iterations}, val_interval={iterations})
 default_hooks = dict(logger=dict(interval=1))
 model = dict(backbone=dict(channels=16), line_head=dict(channels=16, hidden=32))
-train_pipeline = {{{{_base_.train_pipeline}}}}
 test_split = 'test'
 """
-
-
-def tool(name, *arguments, refused=False):
-    """Run a tool as a process; return what it printed, or with `refused` its one line of error."""
-    done = subprocess.run(
-        [sys.executable, ROOT / 'tools' / name, *map(str, arguments)], text=True, capture_output=True, timeout=900,
-        env=dict(os.environ, OMP_NUM_THREADS='1', WANDB_MODE='disabled'))
-    printed = done.stdout + done.stderr
-    if not refused:
-        assert done.returncode == 0, printed[-3000:]
-        return printed
-    lines = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
-    assert done.returncode == 2 and len(lines) == 1 and 'Traceback' not in printed, printed[-3000:]
-    return lines[0]
 
 
 def scores_of(work_dir):
@@ -54,7 +36,7 @@ def scores_of(work_dir):
 
 
 @pytest.mark.skipif(not ROOFS.is_dir(), reason='shared/data/roofline/roofgraph is not beside this checkout')
-def test_the_small_network_learns_four_real_roofs_by_heart(tmp_path):
+def test_the_small_network_learns_four_real_roofs_by_heart(tool, tmp_path):
     tool('train.py', ROOT / 'configs/roofline/roofmapnet-tiny_fit-256.py', '--work-dir', tmp_path / 'fit',
          '--cfg-options', f'data_root={ROOFS}')
     scores = scores_of(tmp_path / 'fit')
@@ -62,7 +44,7 @@ def test_the_small_network_learns_four_real_roofs_by_heart(tmp_path):
 
 
 @pytest.fixture(scope='module')
-def villages(tmp_path_factory):
+def villages(tool, tmp_path_factory):
     """Windows of three small villages, and a config of the small network for them."""
     folder = tmp_path_factory.mktemp('roofs')
     tool('roofline/make_roofs.py', '--out', folder / 'data', '--villages', 3, '--images', 9, '--size', 128,
@@ -74,7 +56,7 @@ def villages(tmp_path_factory):
     return folder
 
 
-def test_two_stages_test_pictures_and_vectors(villages):
+def test_two_stages_test_pictures_and_vectors(tool, villages):
     tool('train.py', villages / 'maps.py', '--work-dir', villages / 'w1')
     first = villages / 'w1/iter_4.pth'
     tool('train.py', villages / 'lines.py', '--work-dir', villages / 'w2', '--cfg-options',
@@ -101,7 +83,7 @@ def test_two_stages_test_pictures_and_vectors(villages):
     assert np.isfinite(fields[list(meta['fields']).index('score')]).all()
 
 
-def test_wrong_input_is_told_in_one_line(villages):
+def test_wrong_input_is_told_in_one_line(tool, villages):
     checkpoint = villages / 'none.pth'
     assert 'no such file' in tool('test.py', villages / 'lines.py', checkpoint, refused=True)
     document = json.loads((villages / 'data/annotations.json').read_text())

@@ -8,8 +8,9 @@ from mmseg.registry import MODELS
 from PIL import Image
 
 from projects.engine.errors import UserError
+from projects.evaluation.browsing import browse
 from projects.landcover.datasets import LandCoverDataset
-from projects.landcover.datasets.browse import View, browse, sheet, view
+from projects.landcover.datasets.browse import View, draw_samples, sheet, view
 
 PREPROCESSOR = dict(
     type='SegDataPreProcessor',
@@ -62,13 +63,14 @@ def test_a_view_is_the_network_input_in_colours(config):
 
 
 def test_browse_writes_a_picture_a_sample_and_repeats_itself(config, tmp_path):
-    paths = list(browse(config, tmp_path / 'a', number=3, views=2, seed=4))
+    paths = list(browse(draw_samples, config, tmp_path / 'a', number=3, views=2, seed=4))
     assert [path.name for path in paths] == ['train_s0.png', 'train_s2.png', 'train_s4.png']
-    again = list(browse(config, tmp_path / 'b', number=3, views=2, seed=4))
+    again = list(browse(draw_samples, config, tmp_path / 'b', number=3, views=2, seed=4))
     assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in again]
-    assert len(list(browse(config, tmp_path / 'c', number=50))) == 5
-    with pytest.raises(UserError, match='has no val_dataloader'):
-        list(browse(config, tmp_path, 'val'))
+    assert len(list(browse(draw_samples, config, tmp_path / 'c', number=50))) == 5
+    for arguments, message in (({'split': 'val'}, 'has no val_dataloader'), ({'views': 0}, 'found 8 and 0')):
+        with pytest.raises(UserError, match=message):
+            browse(draw_samples, config, tmp_path, **arguments)
 
 
 def test_sheet_draws_classes_and_ignored_pixels():

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmseg.registry import METRICS
 
@@ -12,12 +11,12 @@ from projects.camouflage.maps import grey_map, name_of
 from projects.camouflage.metrics.evaluation import SIZE_BOUNDS, SIZES, SampleScores, score_table
 from projects.camouflage.metrics.scores import SCORES, score_image
 from projects.engine.errors import UserError
-from projects.evaluation.gathering import gather_unique
+from projects.evaluation.gathering import SampleMetric
 from projects.evaluation.score_table import ScoreTable
 
 
 @METRICS.register_module()
-class CamouflageMetric(BaseMetric):
+class CamouflageMetric(SampleMetric):
     """S, weighted F, MAE, E, F and IoU of 8-bit maps at the size of the truth, averaged over images.
 
     :meth:`evaluate` returns the names of :func:`~projects.camouflage.metrics.camouflage_scores` as they are for all
@@ -40,8 +39,6 @@ class CamouflageMetric(BaseMetric):
             (there is no ignored pixel: the field's measures know none), or no probabilities; ids are not unique.
     """
 
-    default_prefix = ''  # the base class warns about None
-
     def __init__(self, size_bounds: Sequence[float] = SIZE_BOUNDS, prefix: str | None = None) -> None:
         super().__init__(prefix=prefix)
         self.size_bounds = tuple(size_bounds)
@@ -58,13 +55,6 @@ class CamouflageMetric(BaseMetric):
             self.results.append(SampleScores(
                 sample_id, None if dataset is None else str(dataset),
                 score_image(grey_map(sample), _truth(sample, sample_id)), None if img_path is None else str(img_path)))
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Gather the samples of all ranks and score each once; every rank computes the result."""
-        own = list(self.results)
-        self.results.clear()
-        metrics = self.compute_metrics(gather_unique(own, size))
-        return {f'{self.prefix}/{name}': value for name, value in metrics.items()} if self.prefix else metrics
 
     def compute_metrics(self, results: list[SampleScores]) -> dict[str, float]:
         """Return the named scores of samples, each given once."""

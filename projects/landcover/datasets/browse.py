@@ -1,31 +1,28 @@
 """Pictures of what the network really sees: after the pipeline and the data preprocessor, brought back to colours."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmseg.registry import DATASETS, MODELS
+from mmseg.registry import MODELS
 from PIL import Image, ImageDraw
 from torch import nn
 
-from projects.engine.errors import UserError
 from projects.engine.files import atomic_path
-from projects.engine.progress import progress
+from projects.evaluation.browsing import Sample
 from projects.evaluation.gallery import (
     LEGEND_LINE,
     colour_mask,
     displayable,
     distinct_palette,
     draw_legend,
-    file_stem,
     label_font,
     wrap_legend,
 )
 
-SPLITS = ('train', 'val', 'test')
 IGNORE_COLOUR = (255, 0, 255)
 MARGIN, GAP, LINE = 12, 8, 20
 INK, PALE = (31, 41, 51), (102, 114, 127)
@@ -47,46 +44,15 @@ class View:
     std: np.ndarray
 
 
-def browse(
-    cfg: Mapping[str, Any],
-    out: str | Path,
-    split: str = 'train',
-    number: int = 8,
-    views: int = 1,
-    seed: int = 0,
-) -> Iterator[Path]:
-    """Write a picture for each of some samples of a config's data set: image beside mask, a row for each view.
-
-    Args:
-        cfg: A config as `projects.engine.config.load_config` returns it.
-        out: Folder for the pictures `<split>_<sample id>.png`.
-        split: Whose data loader: 'train', 'val' or 'test'.
-        number: Samples, spread evenly over the data set.
-        views: Passes of each sample; random augmentation makes them differ.
-        seed: Of numpy's global generator, which the transforms use.
-
-    Yields:
-        The path of each picture, once it is written.
-
-    Raises:
-        UserError: no such split, or a sample that cannot be read.
-    """
-    if number < 1 or views < 1:
-        raise UserError(f'--number and --views: expected 1 or more, found {number} and {views}')
-    if split not in SPLITS or cfg.get(f'{split}_dataloader') is None:
-        raise UserError(f'--split {split}: the config has no {split}_dataloader')
-    dataset = DATASETS.build(cfg[f'{split}_dataloader']['dataset'])
+def draw_samples(cfg: Mapping[str, Any], split: str, dataset: Any, samples: Iterable[Sample]) -> Iterator[Path]:
+    """For `projects.evaluation.browsing.browse`: write a picture for each sample, image | mask, a row for each view."""
     preprocessor = MODELS.build(cfg['model']['data_preprocessor'])
     meta = dataset.metainfo
     classes = meta['classes']
     palette = meta.get('palette') or distinct_palette(len(classes))
-    chosen = sorted({int(index) for index in np.linspace(0, len(dataset) - 1, min(number, len(dataset)))})
-    np.random.seed(seed)
-    for index in progress(chosen, 'browse', unit='sample'):
-        name = str(dataset.get_data_info(index).get('sample_id', index))
-        passes = [view(dataset[index], preprocessor, training=split == 'train') for _ in range(views)]
-        picture = sheet(f'{split}: {name}', passes, classes, palette, meta.get('ignore_index', 255))
-        path = Path(out) / f'{split}_{file_stem(name)}.png'
+    for title, path, passes in samples:
+        views = [view(packed, preprocessor, training=split == 'train') for packed in passes]
+        picture = sheet(title, views, classes, palette, meta.get('ignore_index', 255))
         with atomic_path(path) as temporary:
             picture.save(temporary)
         yield path

@@ -1,59 +1,31 @@
 """Pictures of what the network really sees: points after the pipeline and the collate function."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.registry import FUNCTIONS
-from mmseg.registry import DATASETS
 
-from projects.engine.errors import UserError
-from projects.engine.progress import progress
-from projects.engine.random_state import seed_cpu
-from projects.evaluation.gallery import file_stem
+from projects.evaluation.browsing import Sample
 from projects.lidar.features import HEIGHT_SCALE, INDEX
 from projects.lidar.view.cloud import Cloud
 from projects.lidar.view.picture import write_picture
 
-SPLITS = ('train', 'val', 'test')
 
+def draw_samples(cfg: Mapping[str, Any], split: str, dataset: Any, samples: Iterable[Sample]) -> Iterator[Path]:
+    """For `projects.evaluation.browsing.browse`: write a picture for each view of a sample, by class, height, colour.
 
-def browse(cfg: Mapping[str, Any], out: str | Path, split: str = 'train', number: int = 8, views: int = 1,
-           seed: int = 0) -> Iterator[Path]:
-    """Write a picture for each view of some samples of a config's data set: by class, height and colour.
-
-    Args:
-        cfg: A config as `projects.engine.config.load_config` returns it.
-        out: Folder for the pictures `<split>_<sample id>.png`, with `_<view>` behind where there are several.
-        split: Whose data loader: 'train', 'val' or 'test'.
-        number: Samples, spread evenly over the data set.
-        views: Passes of each sample; random augmentation makes them differ.
-        seed: Of the augmentation.
-
-    Yields:
-        The path of each picture, once it is written.
-
-    Raises:
-        UserError: no such split, or a sample that cannot be read.
+    Of several views each has its number, `_<view>`, behind the name.
     """
-    if number < 1 or views < 1:
-        raise UserError(f'--number and --views: expected 1 or more, found {number} and {views}')
-    if split not in SPLITS or cfg.get(f'{split}_dataloader') is None:
-        raise UserError(f'--split {split}: the config has no {split}_dataloader')
-    loader = cfg[f'{split}_dataloader']
-    dataset = DATASETS.build(loader['dataset'])
-    collate = dict(loader['collate_fn'])
+    collate = dict(cfg[f'{split}_dataloader']['collate_fn'])
     function = FUNCTIONS.get(collate.pop('type'))
-    chosen = sorted({int(index) for index in np.linspace(0, len(dataset) - 1, min(number, len(dataset)))})
-    seed_cpu(seed)
-    for index in progress(chosen, 'browse', unit='sample'):
-        for view in range(views):
-            cloud = seen(function([dataset[index]], **collate))
-            ending = f'_{view + 1}' if views > 1 else ''
-            path = Path(out) / f'{split}_{file_stem(dataset.get_data_info(index)["sample_id"])}{ending}.png'
-            write_picture(path, cloud, ['class', 'height', *(['colour'] if cloud.rgb is not None else [])])
-            yield path
+    for _, path, passes in samples:
+        for number, patch in enumerate(passes, start=1):
+            cloud = seen(function([patch], **collate))
+            own = path.with_stem(f'{path.stem}_{number}') if len(passes) > 1 else path
+            write_picture(own, cloud, ['class', 'height', *(['colour'] if cloud.rgb is not None else [])])
+            yield own
 
 
 def seen(batch: Mapping[str, Any]) -> Cloud:

@@ -1,29 +1,19 @@
 """Pictures of what the network really sees: the image after pipeline and preprocessor, its graph, and its maps."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmseg.registry import DATASETS, MODELS
+from mmseg.registry import MODELS
 from PIL import Image, ImageDraw
 from torch import nn
 
-from projects.engine.errors import UserError
 from projects.engine.files import atomic_path
-from projects.engine.progress import progress
-from projects.engine.random_state import seed_cpu
-from projects.evaluation.gallery import (
-    LEGEND_LINE,
-    displayable,
-    draw_legend,
-    file_stem,
-    label_font,
-    wrap_legend,
-)
-from projects.roofline.annotations import SPLITS
+from projects.evaluation.browsing import Sample
+from projects.evaluation.gallery import LEGEND_LINE, displayable, draw_legend, label_font, wrap_legend
 from projects.roofline.datasets.affine import scaling
 from projects.roofline.drawing import TYPE_COLOURS
 from projects.roofline.graph import LINE_TYPES, RoofGraph
@@ -52,37 +42,11 @@ class View:
     negatives: int = 0
 
 
-def browse(cfg: Mapping[str, Any], out: str | Path, split: str = 'train', number: int = 8, views: int = 1,
-           seed: int = 0) -> Iterator[Path]:
-    """Write a picture for each of some samples of a config's data set, a row for each view: image | graph | maps.
-
-    Args:
-        cfg: A config as `projects.engine.config.load_config` returns it.
-        out: Folder for the pictures `<split>_<sample id>.png`.
-        split: Whose data loader: 'train', 'val' or 'test'.
-        number: Samples, spread evenly over the data set.
-        views: Passes of each sample; random augmentation makes them differ.
-        seed: Of the augmentation.
-
-    Yields:
-        The path of each picture, once it is written.
-
-    Raises:
-        UserError: no such split, or a sample that cannot be read.
-    """
-    if number < 1 or views < 1:
-        raise UserError(f'--number and --views: expected 1 or more, found {number} and {views}')
-    if split not in SPLITS or cfg.get(f'{split}_dataloader') is None:
-        raise UserError(f'--split {split}: the config has no {split}_dataloader')
-    dataset = DATASETS.build(cfg[f'{split}_dataloader']['dataset'])
+def draw_samples(cfg: Mapping[str, Any], split: str, dataset: Any, samples: Iterable[Sample]) -> Iterator[Path]:
+    """For `projects.evaluation.browsing.browse`: write a picture of each sample, image | graph | maps, a row a view."""
     preprocessor = MODELS.build(cfg['model']['data_preprocessor'])
-    chosen = sorted({int(index) for index in np.linspace(0, len(dataset) - 1, min(number, len(dataset)))})
-    seed_cpu(seed)
-    for index in progress(chosen, 'browse', unit='sample'):
-        name = str(dataset.get_data_info(index)['sample_id'])
-        picture = sheet(f'{split}: {name}', [seen(dataset[index], preprocessor, split == 'train')
-                                             for _ in range(views)])
-        path = Path(out) / f'{split}_{file_stem(name)}.png'
+    for title, path, passes in samples:
+        picture = sheet(title, [seen(packed, preprocessor, split == 'train') for packed in passes])
         with atomic_path(path) as temporary:
             picture.save(temporary)
         yield path

@@ -5,12 +5,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmseg.registry import METRICS
 
 from projects.engine.errors import UserError
-from projects.evaluation.gathering import gather_unique
+from projects.evaluation.gathering import SampleMetric
 from projects.evaluation.score_table import ScoreTable
 from projects.roofline.metrics.image_scores import score_image
 from projects.roofline.metrics.split_scores import LINE_BOUNDS, SampleScores, score_table
@@ -18,7 +17,7 @@ from projects.roofline.samples import sample_id_of, size_of, truth_of, wireframe
 
 
 @METRICS.register_module()
-class WireframeMetric(BaseMetric):
+class WireframeMetric(SampleMetric):
     """sAP, junction AP, heat-map AP and F, endpoint error, planar faces; over all images, and where of use in percent.
 
     :meth:`evaluate` returns
@@ -31,6 +30,8 @@ class WireframeMetric(BaseMetric):
     unverified/sAP10          sAP10 of pairs ranked by their junctions alone, where the network gives these
     mAPJ                      mean of the AP of junctions within 0.5, 1 and 2 cells
     APH, FH                   :mod:`~projects.roofline.metrics.heat_map`
+    F10, F10_score            best F of the ranked lines, hits as of sAP10, and the lowest score of the lines that give
+                              it: a threshold for tools/roofline/vectorize.py (choose it on validation images)
     precision, recall         of lines that score at least ``threshold``, hits as of sAP10
     endpoint_error_px         mean distance of their hits' ends from the true ones, in pixels of the image
     endpoint_error_m          the same in metres, over the images with a ``resolution``, where there are any
@@ -57,8 +58,6 @@ class WireframeMetric(BaseMetric):
             predictions; ids are not unique.
     """
 
-    default_prefix = ''  # the base class warns about None
-
     def __init__(self, threshold: float = 0.5, heat_map: bool = True, line_bounds: Sequence[int] = LINE_BOUNDS,
                  prefix: str | None = None) -> None:
         super().__init__(prefix=prefix)
@@ -82,13 +81,6 @@ class WireframeMetric(BaseMetric):
                 unverified=wireframe_of(sample, unverified=True), heat_map=self.heat_map,
                 resolution=None if resolution is None else float(resolution))
             self.results.append(SampleScores(sample_id, scores, None if img_path is None else str(img_path)))
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Gather the samples of all ranks and score each once; every rank computes the result."""
-        own = list(self.results)
-        self.results.clear()
-        metrics = self.compute_metrics(gather_unique(own, size))
-        return {f'{self.prefix}/{name}': value for name, value in metrics.items()} if self.prefix else metrics
 
     def compute_metrics(self, results: list[SampleScores]) -> dict[str, float]:
         """Return the named scores of samples, each given once."""

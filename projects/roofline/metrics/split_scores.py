@@ -13,13 +13,15 @@ from projects.roofline.metrics.heat_map import heat_map_scores
 from projects.roofline.metrics.image_scores import JUNCTION_THRESHOLDS, LINE_THRESHOLDS, OPERATING, ImageScores
 
 LINE_BOUNDS = (10, 20)
-SCORES = ('sAP10', 'sAP5', 'sAP15', 'msAP', 'sAP1', 'unverified/sAP10', 'mAPJ', 'APH', 'FH', 'precision', 'recall',
-          'endpoint_error_px', 'endpoint_error_m', 'face_F1')
+SCORES = ('sAP10', 'sAP5', 'sAP15', 'msAP', 'sAP1', 'unverified/sAP10', 'mAPJ', 'APH', 'FH', 'F10', 'F10_score',
+          'precision', 'recall', 'endpoint_error_px', 'endpoint_error_m', 'face_F1')
 MEANINGS = {  # the first score leads the report
     'sAP10': 'structural AP of lines (%): squared distances of both ends below 10 together, at 128 scale',
     'sAP5': 'below 5', 'sAP15': 'below 15', 'msAP': 'mean of these three', 'sAP1': 'below 1',
     'unverified/sAP10': 'of pairs ranked by their junctions alone',
     'mAPJ': 'junction AP (%), mean over 0.5, 1 and 2 cells', 'APH': 'heat-map AP (%)', 'FH': 'best heat-map F (%)',
+    'F10': 'best F of the lines at sAP10 over all thresholds (%)',
+    'F10_score': 'the line score of this F, a threshold for tools/roofline/vectorize.py',
     'precision': 'of the lines above the threshold, at sAP10 (%)', 'recall': 'likewise',
     'endpoint_error_px': 'mean distance of the ends of the lines that hit', 'endpoint_error_m': 'in metres',
     'face_F1': 'of the faces between them, IoU at least 0.5 (%)'}
@@ -38,10 +40,10 @@ class SampleScores:
 def split_scores(images: Sequence[ImageScores]) -> dict[str, float]:
     """Return the measures of images, lines ranked over all of them; the order of images parts equal scores.
 
-    Percent, 0..100, but for the endpoint errors (pixels, metres). NaN where there is nothing to measure: without true
-    lines all, without lines that hit the endpoint errors. Images without true lines count through their false lines,
-    in the ranking and in the precision. The optional ones (of unverified pairs, of heat maps, in metres, of faces)
-    are of the images that have them, and NaN where none has.
+    Percent, 0..100, but for the endpoint errors (pixels, metres) and ``F10_score`` (0..1). NaN where there is nothing
+    to measure: without true lines all, without lines that hit the endpoint errors. Images without true lines count
+    through their false lines, in the ranking and in the precision. The optional ones (of unverified pairs, of heat
+    maps, in metres, of faces) are of the images that have them, and NaN where none has.
     """
     truths = sum(image.lines for image in images)
     found = {f'sAP{threshold}': 100 * pooled_average_precision(
@@ -58,7 +60,7 @@ def split_scores(images: Sequence[ImageScores]) -> dict[str, float]:
         for index in range(len(JUNCTION_THRESHOLDS))]))
     heat = [image.heat for image in images if image.heat is not None]
     area, best = heat_map_scores(np.sum(heat, axis=0)) if heat else (math.nan, math.nan)
-    found |= {'APH': 100 * area, 'FH': 100 * best} | _at_threshold(images, truths)
+    found |= {'APH': 100 * area, 'FH': 100 * best} | _best_f(images, truths) | _at_threshold(images, truths)
     found['face_F1'] = 100 * face_f1(np.sum([image.faces for image in images], axis=0)) if images else math.nan
     return {name: found[name] for name in SCORES}
 
@@ -103,6 +105,19 @@ def group_of(lines: int, bounds: Sequence[int] = LINE_BOUNDS) -> str:
 
 def _row(facts: dict, images: list[ImageScores]) -> dict:
     return {**facts, 'images': len(images), 'lines': sum(image.lines for image in images), **split_scores(images)}
+
+
+def _best_f(images: Sequence[ImageScores], truths: int) -> dict[str, float]:
+    """Return the best F of the lines that score at least as much as some line, and that line's score."""
+    scores = np.concatenate([image.scores for image in images]) if images else np.zeros(0)
+    if not len(scores) or not truths:
+        return {'F10': 0.0 if truths else math.nan, 'F10_score': math.nan}
+    order = np.argsort(-scores, kind='stable')
+    scores, hits = scores[order], np.concatenate([image.hits[OPERATING] for image in images])[order]
+    f = 2 * np.cumsum(hits) / (np.arange(1, len(hits) + 1) + truths)
+    f[:-1][scores[1:] == scores[:-1]] = 0  # equal scores stand or fall together
+    best = int(f.argmax())
+    return {'F10': 100 * float(f[best]), 'F10_score': float(scores[best])}
 
 
 def _at_threshold(images: Sequence[ImageScores], truths: int) -> dict[str, float]:
