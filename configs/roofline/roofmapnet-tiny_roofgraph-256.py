@@ -4,22 +4,12 @@ _base_ = [
     './_base_/model_roofmapnet_tiny.py', './_base_/data_roofs.py']
 data_root = 'data/roofgraph'
 image_size = 256
-train_size = 384  # letterbox; crops of 0.5 to 0.89 of it show roofs as large as the test's
+train_size = 384
+crop_scale = (0.55, 0.8)  # 211 to 307 px: roofs about as large as the test's
 test_split = 'val'  # the data set has no other
 batch_size = 8
 num_workers = 1
 loss_weights = dict(gauss=1.0, qcc=8.0, lhr=8.0, off=1.0, lv=1.0, sf=0.5)
-train_pipeline = [
-    dict(type='LoadRoofImage'),
-    dict(type='PasteOccluders', prob='${occluders}', clear=True),
-    dict(type='LetterboxRoof', size='${train_size}'),
-    dict(type='RandomRoofFlip', prob=0.5, directions=('horizontal', 'vertical')),
-    dict(type='RandomQuarterTurn', prob=0.5),
-    dict(type='RandomRoofCrop', size='${image_size}', scale=(0.55, 0.8)),
-    dict(type='PhotoMetricDistortion', brightness_delta=26, contrast_range=(0.8, 1.2), saturation_range=(0.8, 1.2),
-         hue_delta=8),
-    dict(type='PackRoofline', n_types='${num_types}'),
-]
 optim_wrapper = dict(clip_grad=dict(max_norm=10.0), optimizer=dict(lr=2e-3))
 train_cfg = dict(max_iters=1200, val_interval=300)
 default_hooks = dict(logger=dict(interval=20))

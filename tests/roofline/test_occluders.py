@@ -13,6 +13,7 @@ from projects.roofline.datasets.occluders.hiding import hidden_parts, hide
 from projects.roofline.datasets.occluders.outlines import random_crown
 from projects.roofline.datasets.occluders.painting import coverage, paint_crown
 from projects.roofline.datasets.transforms import (
+    AssumeVisible,
     LetterboxRoof,
     PackRoofline,
     PasteOccluders,
@@ -185,18 +186,34 @@ def test_crowns_stand_on_lines_by_chance_of_their_length():
     assert hits[0] > 4 * hits[1] > 0 and hits[2] == 0  # the last is too short to be chosen
 
 
-def test_what_is_known_stays_and_what_is_clear_can_be_said():
+def test_what_is_known_stays_and_the_rest_can_be_taken_as_visible():
     known = replace(ROOF, occlusions=np.vstack([[0.2, 0.3], np.full((8, 2), np.nan)]))
     untouched = PasteOccluders(prob=0.0)(grey(known))
     np.testing.assert_array_equal(untouched['graph'].occlusions, known.occlusions)
     assert (untouched['img'] == 190).all()
-    clear = PasteOccluders(prob=0.0, clear=True)(grey(known))['graph'].occlusions
-    assert clear.tolist() == [[0.2, 0.3]] + [[0, 0]] * 8
+    visible = AssumeVisible()(grey(known))
+    assert visible['graph'].occlusions.tolist() == [[0.2, 0.3]] + [[0, 0]] * 8
+    np.testing.assert_array_equal(visible['source_graph'].occlusions, known.occlusions)  # the file's is left alone
+    for graph in (None, RoofGraph.make([], [])):
+        assert AssumeVisible()(grey(graph))['graph'] is graph
+
+
+def test_crowns_on_lines_taken_as_visible():
     seed_cpu(8)
-    both = PasteOccluders(prob=1.0, clear=True)(grey())
-    crowned = both['graph'].occlusions
-    assert (crowned[:, 1] > crowned[:, 0]).any() and (crowned == 0).all(axis=1).any()
-    assert np.isnan(both['source_graph'].occlusions).all()  # the file's graph is left alone
+    alone = PasteOccluders(prob=1.0)(grey())
+    seed_cpu(8)
+    both = PasteOccluders(prob=1.0)(AssumeVisible()(grey()))
+    np.testing.assert_array_equal(both['img'], alone['img'])  # the same crowns
+    before, crowned = alone['graph'].occlusions, both['graph'].occlusions
+    hidden = np.isfinite(before[:, 0])
+    np.testing.assert_array_equal(crowned[hidden], before[hidden])
+    assert hidden.any() and (crowned == 0).all(axis=1).any()
+
+
+def test_several_hidden_parts_of_a_line_taken_as_visible_are_not_known():
+    graph = AssumeVisible()(grey())['graph']
+    two = shapely.union_all([box(60, 30, 80, 60), box(160, 30, 180, 60)])  # both on the first line
+    assert np.isnan(hide(graph, two)[0][0]).all() and (hide(graph, two)[0][1:] == 0).all()
 
 
 def test_images_without_lines_without_truth_and_with_short_lines_only():

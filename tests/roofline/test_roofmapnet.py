@@ -1,5 +1,10 @@
 """The whole network: shapes, gradients of every parameter, what each loss is for, stages, predictions."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +13,7 @@ from roof_networks import LOSSES, house, roofmapnet, sample, small_roofmapnet
 from projects.engine.errors import UserError
 from projects.roofline.models.roofmapnet import original
 
+SCRIPT = Path(__file__).with_name('roofmapnet_in_two.py')
 BACKBONE = dict(type='ResNetV1c', depth=18, num_stages=2, out_indices=(0, 1), strides=(1, 2), dilations=(1, 1),
                 stem_channels=16, base_channels=16, norm_cfg=dict(type='BN'))
 
@@ -76,6 +82,20 @@ def test_images_without_lines_train(model):
     assert all(bool(torch.isfinite(value)) for value in losses.values())
     assert losses['loss_off'].item() == 0 and losses['loss_sf'].item() == 0
     sum(losses.values()).backward()
+
+
+def test_two_processes_with_images_without_lines_in_one_of_them(tmp_path):
+    subprocess.run([sys.executable, str(SCRIPT), str(tmp_path)], check=True, cwd=tmp_path, timeout=240,
+                   env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    first, second = (torch.load(tmp_path / f'{rank}.pt', weights_only=True) for rank in (0, 1))
+    for one, other in zip(first, second, strict=True):
+        assert [name for name, value in one['together'].items() if value is None or not value.any()] == []
+        for name, value in one['together'].items():
+            assert bool(value.isfinite().all()) and torch.equal(value, other['together'][name]), name
+            mean = (one['alone'][name] + other['alone'][name]) / 2
+            torch.testing.assert_close(value, mean, rtol=1e-4, atol=1e-6, msg=name)
+    last_offsets = [value for name, value in second[1]['alone'].items() if name.startswith('map_head.heads.1.2.')]
+    assert last_offsets and not any(value.any() for value in last_offsets)  # it had no junction at all
 
 
 def test_the_first_of_two_stages_leaves_the_verifier_alone():

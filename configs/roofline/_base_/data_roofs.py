@@ -6,17 +6,19 @@ batch_size = 8  # in each process
 batch_size_eval = 1
 num_workers = 8
 occluders = 0.5  # share of the images on which trees are painted over lines
-train_size = '${image_size}'
+train_size = '${image_size}'  # side of the letterbox
+crop_scale = (0.75, 1.0)  # factor on it, before a window of image_size is cut out
 val_split = 'val'
 test_split = 'test'
 
 train_pipeline = [
     dict(type='LoadRoofImage'),
-    dict(type='PasteOccluders', prob='${occluders}', clear=True),
+    dict(type='AssumeVisible'),
+    dict(type='PasteOccluders', prob='${occluders}'),
     dict(type='LetterboxRoof', size='${train_size}'),
     dict(type='RandomRoofFlip', prob=0.5, directions=('horizontal', 'vertical')),
     dict(type='RandomQuarterTurn', prob=0.5),
-    dict(type='RandomRoofCrop', size='${image_size}', scale=(0.75, 1.0)),
+    dict(type='RandomRoofCrop', size='${image_size}', scale='${crop_scale}'),
     dict(type='PhotoMetricDistortion', brightness_delta=26, contrast_range=(0.8, 1.2), saturation_range=(0.8, 1.2),
          hue_delta=8),
     dict(type='PackRoofline', n_types='${num_types}'),

@@ -27,7 +27,7 @@ class PasteOccluders(BaseTransform):
     touched become the exact interval where line and crown's outline meet, in the direction from the line's first
     junction; where several parts are hidden (by several crowns, or around a bay of one), and more than a pixel between
     them is seen, the interval is NaN. Lines that no crown touches keep what they have: NaN (not known) for a
-    photograph, which may have trees of its own. Shadows hide nothing.
+    photograph, which may have trees of its own (or see `AssumeVisible`). Shadows hide nothing.
 
     Put it behind `LoadRoofImage`: the crowns are then scaled with the photograph, and none stands on a letterbox's rim.
 
@@ -40,9 +40,6 @@ class PasteOccluders(BaseTransform):
         largest: A crown's diameter at most, as a share of the image's shorter side. Default: 0.3.
         shortest: Length from which on a line is chosen for a crown, px. Default: 16.
         most: Hidden share that no line may reach: of a line that cannot be seen nothing is to be learnt. Default: 0.8.
-        clear: Say of all other lines of which nothing is known that nothing hides them, (0, 0), whether or not the
-            image got crowns: for photographs with few trees, from which a network would else only learn of lines that
-            are hidden. Not for generated scenes: there NaN means several hidden parts. Default: False.
     """
 
     def __init__(
@@ -53,11 +50,10 @@ class PasteOccluders(BaseTransform):
         largest: float = 0.3,
         shortest: int = 16,
         most: float = 0.8,
-        clear: bool = False,
     ) -> None:
         check_share('PasteOccluders', prob=prob, largest=largest, most=most)
         check_count('PasteOccluders', shortest=shortest)
-        self.prob, self.largest, self.shortest, self.most, self.clear = prob, largest, shortest, most, clear
+        self.prob, self.largest, self.shortest, self.most = prob, largest, shortest, most
         self.number = check_range('PasteOccluders', 'number', number, 1, 1000, whole=True)
         self.share = check_range('PasteOccluders', 'share', share, 0.01, 2)
 
@@ -65,9 +61,6 @@ class PasteOccluders(BaseTransform):
         graph: RoofGraph | None = results.get('graph')
         if graph is None or graph.empty:
             return results
-        if self.clear:
-            known = np.where(np.isnan(graph.occlusions).any(axis=1)[:, None], 0.0, graph.occlusions)
-            graph = replace(graph, occlusions=known)
         if np.random.random() < self.prob:
             crowns = self._crowns(graph, results['img'].shape[:2])
             angle = np.random.uniform(0, 2 * np.pi)
@@ -106,4 +99,4 @@ class PasteOccluders(BaseTransform):
 
     def __repr__(self) -> str:
         return (f'{type(self).__name__}(prob={self.prob}, number={self.number}, share={self.share}, '
-                f'largest={self.largest}, shortest={self.shortest}, most={self.most}, clear={self.clear})')
+                f'largest={self.largest}, shortest={self.shortest}, most={self.most})')
