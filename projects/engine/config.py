@@ -34,7 +34,7 @@ KNOWN_KEYS = frozenset((
     'model_wrapper_cfg', 'precision', 'ema', 'early_stopping', 'tta_model', 'test_pipeline',
     'train_pipeline', 'find_unused_parameters', 'sync_bn', 'cfg', 'experiment', 'tracking', 'initialise',
     'distil', 'loss_schedule', 'difficulty', 'scale_policy', 'scale_maps', 'augmentation_views',
-    'mask_writer', 'gallery'))
+    'mask_writer', 'gallery', 'resolution'))
 HOOK_NAMES = ('timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed', 'runtime_info', 'visualization',
               'report', 'lineage', 'guard', 'preemption')
 REFERENCE = re.compile(r'\$\{([\w.]+)\}')

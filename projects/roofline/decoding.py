@@ -64,6 +64,7 @@ def decode_maps(
         junction_scores=found.score[0].double().numpy(),
         lines=pairs[order].numpy(),
         scores=score[order].double().numpy(),
+        junction_types=found.type[0].numpy() if jmap.shape[1] > 1 else None,
     )
 
 

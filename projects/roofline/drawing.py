@@ -1,7 +1,7 @@
 """Pictures of wireframes: junctions, lines by type or score, and errors, over the image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from projects.evaluation.gallery import (
 from projects.roofline.graph import LINE_TYPES, RoofGraph
 from projects.roofline.metrics.image_scores import LINE_THRESHOLDS, OPERATING
 from projects.roofline.metrics.matching import cells_per_pixel, match_lines
-from projects.roofline.wireframe import Wireframe
+from projects.roofline.wireframe import LINE_SCORE, Wireframe
 
 TYPE_COLOURS = {'outline': (255, 210, 0), 'inner': (0, 215, 255), 'ridge': (255, 70, 70), 'hip': (255, 140, 225),
                 'valley': (80, 140, 255), 'eave': (130, 235, 70), 'verge': (255, 150, 30), 'break': (195, 120, 255)}
@@ -167,7 +167,7 @@ def score_colours(scores: np.ndarray, lowest: float = 0.0) -> np.ndarray:
 
 
 def wireframe_panel(image: np.ndarray | None, truth: RoofGraph | None, prediction: Wireframe, size: tuple[int, int],
-                    *, threshold: float = 0.5, types: np.ndarray | None = None, title: str = '', side: int = 640
+                    *, threshold: float = LINE_SCORE, types: np.ndarray | None = None, title: str = '', side: int = 640
                     ) -> Image.Image:
     """Compose one sample's picture: image | truth | prediction | errors, side by side, with a legend.
 
@@ -181,7 +181,7 @@ def wireframe_panel(image: np.ndarray | None, truth: RoofGraph | None, predictio
     """
     kept = prediction.scores >= threshold
     types = None if types is None else np.asarray(types)[kept]
-    shown = Wireframe(prediction.junctions, prediction.junction_scores, prediction.lines[kept], prediction.scores[kept])
+    shown = replace(prediction, lines=prediction.lines[kept], scores=prediction.scores[kept])
     panels = [] if image is None else [('image', canvas_of(image, size, side))]
     if truth is not None:
         panels.append((f'truth: {len(truth.lines)} lines', draw_graph(image, truth, size, side)))

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from projects.evaluation.hooks import PredictionGalleryHook
 from projects.evaluation.tracking import SegmentationTrackingHook
 from projects.roofline.drawing import canvas_of, draw_errors, draw_graph, draw_wireframe, line_errors, wireframe_panel
 from projects.roofline.samples import sample_id_of, size_of, truth_of, wireframe_of
-from projects.roofline.wireframe import Wireframe
+from projects.roofline.wireframe import LINE_SCORE
 
 COLUMNS = ('sample', 'image', 'truth', 'prediction', 'errors', 'matched', 'false', 'missed')
 
@@ -39,7 +40,7 @@ class WireframeGalleryHook(PredictionGalleryHook):
     An unreadable image leaves its panel out with a warning.
     """
 
-    def __init__(self, show_dir: str, number: int | None = None, threshold: float = 0.5,
+    def __init__(self, show_dir: str, number: int | None = None, threshold: float = LINE_SCORE,
                  bands: Sequence[int] = (1, 2, 3), value_range: Sequence[float] | None = None, side: int = 640) -> None:
         super().__init__(show_dir, number, bands=bands, value_range=value_range, side=side)
         self.threshold = threshold
@@ -66,7 +67,8 @@ class WireframeWriterHook(Hook):
 
     ``{"sample_id", "file", "width", "height", "junctions": [[x, y], …], "junction_scores": […], "lines": [[i, j], …],
     "scores": […], "resolution", "crs", "transform"}``; the last three are null where they are not known. Lines are in
-    descending order of score, junctions are those of the network, with or without a line.
+    descending order of score, junctions are those of the network, with or without a line. A network of several types
+    of junctions adds ``"junction_types": […]``.
 
     Args:
         out_dir: folder of the files.
@@ -93,10 +95,12 @@ def wireframe_record(sample: Any, threshold: float = 0.0) -> dict[str, Any]:
     order = np.argsort(-predicted.scores, kind='stable')
     order = order[predicted.scores[order] >= threshold]
     path, transform = sample.get('img_path'), sample.get('transform')
+    types = predicted.junction_types
     return {
         'sample_id': sample_id_of(sample), 'file': None if path is None else Path(path).name, 'width': width,
         'height': height, 'junctions': predicted.junctions.round(3).tolist(),
-        'junction_scores': predicted.junction_scores.round(6).tolist(), 'lines': predicted.lines[order].tolist(),
+        'junction_scores': predicted.junction_scores.round(6).tolist(),
+        **({} if types is None else {'junction_types': types.tolist()}), 'lines': predicted.lines[order].tolist(),
         'scores': predicted.scores[order].round(6).tolist(), 'resolution': sample.get('resolution'),
         'crs': None if sample.get('crs') is None else str(sample.get('crs')),
         'transform': None if transform is None else [float(value) for value in transform][:6]}
@@ -115,7 +119,7 @@ class WireframeTrackingHook(SegmentationTrackingHook):
         code: See there.
     """
 
-    def __init__(self, predictions: int = 4, side: int = 512, threshold: float = 0.5, upload: bool = False,
+    def __init__(self, predictions: int = 4, side: int = 512, threshold: float = LINE_SCORE, upload: bool = False,
                  code: bool = True) -> None:
         super().__init__(predictions=predictions, side=side, upload=upload, code=code)
         self.threshold = threshold
@@ -127,8 +131,7 @@ class WireframeTrackingHook(SegmentationTrackingHook):
         else:
             size = image.shape[:2]
         predicted, truth = wireframe_of(sample).above(self.threshold), truth_of(sample)
-        predicted = Wireframe(predicted.junctions * scale + [x, y], predicted.junction_scores, predicted.lines,
-                              predicted.scores)
+        predicted = replace(predicted, junctions=predicted.junctions * scale + [x, y])
         row = [sample_id_of(sample), None if image is None else canvas_of(image, size, self.side)]
         drawn = draw_wireframe(image, predicted, size, self.side, lowest=self.threshold)
         if truth is None:

@@ -19,6 +19,7 @@ from projects.engine.files import write_text
 BASE = 'configs/roofline/roofmapnet_30e_seed-512.py'
 LOSSES = ('gauss', 'qcc', 'lhr', 'off', 'lv', 'sf')
 TEXT_WEIGHTS = dict(gauss=1.0, qcc=1.0, lhr=1.0, off=0.25, lv=2.0, sf=0.5)  # of the seed's text, which the base has
+TEST_SPLIT = "test_split = 'val'  # the validation images: the seed's layout, train/ and valid/, has no others"
 Check = Callable[[Any, str], Any]
 
 
@@ -76,6 +77,13 @@ def _plain_float(value: Any) -> Any:
     return value
 
 
+def _score(value: Any, place: str) -> float:
+    value = _plain_float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise UserError(f'{place}: expected a number from 0 to below 1, found {value!r}')
+    return float(value)
+
+
 def _choice(*allowed: Any) -> Check:
     def check(value: Any, place: str) -> Any:
         if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
@@ -113,6 +121,14 @@ def _weights(value: Any, place: str) -> dict[str, float]:
     return {name: one for name, one in found.items() if one != TEXT_WEIGHTS[name]}
 
 
+def _singular_weights(value: Any, place: str) -> dict[str, float]:
+    """``loss_weight``: L-CNN's block of this name has five other losses, which the six are no sum of."""
+    if isinstance(value, dict) and value and not {'off' if name is False else name for name in value} & set(LOSSES):
+        raise UserError(f'{place}: expected weights of {", ".join(LOSSES)} (as loss_weights), found other losses '
+                        f"(L-CNN's?): {', '.join(map(str, value))}")
+    return _weights(value, place)
+
+
 _COUNT, _POSITIVE = _number(whole=True), _number(low=1, whole=True)
 
 # Section and key -> what its value does here. Values of the base are those of the seed's text.
@@ -123,7 +139,8 @@ OUTCOMES: dict[str, Outcome] = {
     'io.resume_from': Outcome('a run is continued with --resume', _optional_text,
                               note='not in the config: tools/train.py CONFIG --resume'),
     'io.num_workers': Outcome('processes that load data', _COUNT, 'num_workers', 8),
-    'io.tensorboard_port': Outcome('checked; no server is started', _COUNT),
+    'io.tensorboard_port': Outcome('no server is started, whatever the port', _COUNT, base=0,
+                                  note='not in the config: no server is started, tensorboard --logdir WORK_DIR is one'),
     'io.validation_interval': Outcome('training steps between validations', _POSITIVE, 'val_steps', 1000),
     'model.image.mean': Outcome('of the colours, red, green, blue', _colours, 'model.data_preprocessor.mean',
                                 [109.73, 103.832, 98.681]),
@@ -144,16 +161,17 @@ OUTCOMES: dict[str, Outcome] = {
     'model.n_dyn_posl': Outcome('detected true lines', _COUNT, 'model.samples.dynamic_positives', 300),
     'model.n_dyn_negl': Outcome('detected hard negatives', _COUNT, 'model.samples.dynamic_negatives', 80),
     'model.n_dyn_othr': Outcome('other detected pairs', _COUNT, 'model.samples.dynamic_others', 600),
-    'model.n_pts0': Outcome('64 points of a line', _choice(64)),
-    'model.n_pts1': Outcome('8 of them after pooling', _choice(8)),
+    'model.n_pts0': Outcome('points of a line, a multiple of n_pts1', _POSITIVE, 'model.line_head.points', 64),
+    'model.n_pts1': Outcome('values that pooling leaves of them', _POSITIVE, 'model.line_head.pooled', 8),
     'model.dim_loi': Outcome('channels that a line is read from', _POSITIVE, 'model.line_head.channels', 128),
     'model.dim_fc': Outcome('width of the two hidden layers', _POSITIVE, 'model.line_head.hidden', 1024),
-    'model.n_out_junc': Outcome('checked; the network keeps up to 300 junctions', _POSITIVE),
-    'model.n_out_line': Outcome('2500 lines of an image', _choice(2500)),
+    'model.n_out_junc': Outcome('junctions of an image, at most', _POSITIVE, 'model.detection.junctions', 300),
+    'model.n_out_line': Outcome('lines of an image, at most', _POSITIVE, 'model.detection.line_limit', 2500),
     'model.use_cood': Outcome('0: line coordinates are no feature', _choice(0, False)),
     'model.use_slop': Outcome('0: line slopes are no feature', _choice(0, False)),
     'model.use_conv': Outcome('0: no convolution in place of the pooling', _choice(0, False)),
-    'model.eval_junc_thres': Outcome('0.008, the least score of a junction', _choice(0.008)),
+    'model.eval_junc_thres': Outcome('the least score of a junction', _score, 'model.detection.junction_threshold',
+                                     0.008),
     'optim.name': Outcome('Adam', _choice('Adam')),
     'optim.lr': Outcome('learning rate', _number(above=True), 'optim_wrapper.optimizer.lr', 0.001),
     'optim.weight_decay': Outcome('L2 penalty', _number(), 'optim_wrapper.optimizer.weight_decay', 0),
@@ -162,6 +180,8 @@ OUTCOMES: dict[str, Outcome] = {
     'optim.lr_decay_epoch': Outcome('epochs between two decays to a tenth', _POSITIVE, 'decay_epoch', 10),
     'loss_weights': Outcome('weights of gauss, qcc, lhr, off, lv, sf', _weights, 'loss_weights', {}),
     'model.loss_weights': Outcome('the same', _weights, 'loss_weights', {}),
+    'model.loss_weight': Outcome("the same; L-CNN's jmap, lmap, joff, lpos, lneg are refused", _singular_weights,
+                                 'loss_weights', {}),
     'optim.loss_weights': Outcome('the same', _weights, 'loss_weights', {}),
 }
 
@@ -192,6 +212,9 @@ def read_seed_config(path: str | Path) -> SeedConfig:
         givers[outcome.target] = key
         if value != outcome.base:
             changes[outcome.target] = value
+    points, pooled = (changes.get(OUTCOMES[key].target, OUTCOMES[key].base) for key in ('model.n_pts0', 'model.n_pts1'))
+    if points % pooled:
+        raise UserError(f'{path}: model.n_pts0: expected a multiple of model.n_pts1, found {points} and {pooled}')
     decay = changes.get('decay_epoch', OUTCOMES['optim.lr_decay_epoch'].base)
     epochs = changes.get('train_cfg.max_epochs', OUTCOMES['optim.max_epoch'].base)
     if decay >= epochs:
@@ -208,7 +231,7 @@ def child_config(changes: dict[str, Any], source: str, base: str) -> str:
         base: Path of the base, as ``_base_`` has it.
 
     Returns:
-        Python text: a comment, ``_base_``, and one assignment for each top-level key.
+        Python text: a comment, ``_base_``, ``test_split``, and one assignment for each top-level key.
     """
     tree: dict[str, Any] = {}
     for path, value in changes.items():
@@ -217,7 +240,7 @@ def child_config(changes: dict[str, Any], source: str, base: str) -> str:
         for name in parents:
             here = here.setdefault(name, {})
         here[last] = dict(value) if isinstance(value, dict) else value
-    lines = [f"# {source}: what differs from the seed's text.", f'_base_ = {base!r}']
+    lines = [f"# {source}: what differs from the seed's text.", f'_base_ = {base!r}', TEST_SPLIT]
     return '\n'.join(lines + [f'{key} = {_written(value)}' for key, value in tree.items()]) + '\n'
 
 

@@ -1,8 +1,10 @@
 """A wireframe as it is predicted: junctions and scored lines between them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+LINE_SCORE = 0.9  # from which a line is taken for one; the loss weighs the few true and the many false ones alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,22 +16,27 @@ class Wireframe:
         junction_scores: ``(J,)`` float64, 0..1.
         lines: ``(L, 2)`` int64 indices of junctions.
         scores: ``(L,)`` float64, 0..1.
+        junction_types: ``(J,)`` int64, classes of the junctions, -1 where none is known; None of a network of one.
     """
 
     junctions: np.ndarray
     junction_scores: np.ndarray
     lines: np.ndarray
     scores: np.ndarray
+    junction_types: np.ndarray | None = None
 
     @classmethod
-    def make(cls, junctions, lines=(), scores=None, junction_scores=None) -> 'Wireframe':
+    def make(cls, junctions, lines=(), scores=None, junction_scores=None, junction_types=None) -> 'Wireframe':
         """Convert array-likes to a wireframe; scores that are not given are 1."""
         junctions = np.asarray(junctions, np.float64).reshape(-1, 2)
         lines = np.asarray(lines, np.int64).reshape(-1, 2)
         scores = np.ones(len(lines)) if scores is None else np.asarray(scores, np.float64).reshape(len(lines))
         if junction_scores is None:
             junction_scores = np.ones(len(junctions))
-        return cls(junctions, np.asarray(junction_scores, np.float64).reshape(len(junctions)), lines, scores)
+        if junction_types is not None:
+            junction_types = np.asarray(junction_types, np.int64).reshape(len(junctions))
+        return cls(junctions, np.asarray(junction_scores, np.float64).reshape(len(junctions)), lines, scores,
+                   junction_types)
 
     def segments(self) -> np.ndarray:
         """Return the lines as ``(L, 2, 2)`` float64 (x, y)."""
@@ -37,11 +44,14 @@ class Wireframe:
 
     def moved(self, x: float, y: float) -> 'Wireframe':
         """Return the wireframe shifted by ``(x, y)`` pixels."""
-        return Wireframe(self.junctions + [x, y], self.junction_scores, self.lines, self.scores)
+        return replace(self, junctions=self.junctions + [x, y])
 
     def above(self, threshold: float) -> 'Wireframe':
         """Return the wireframe with only the lines of at least ``threshold``, and only their junctions."""
-        keep = self.scores >= threshold
-        used, lines = np.unique(self.lines[keep], return_inverse=True)
-        return Wireframe(self.junctions[used], self.junction_scores[used], lines.reshape(-1, 2).astype(np.int64),
-                         self.scores[keep])
+        return self.kept(self.scores >= threshold)
+
+    def kept(self, lines: np.ndarray) -> 'Wireframe':
+        """Return the wireframe with only the lines that ``(L,)`` bool says, and only their junctions."""
+        used, places = np.unique(self.lines[lines], return_inverse=True)
+        return Wireframe(self.junctions[used], self.junction_scores[used], places.reshape(-1, 2).astype(np.int64),
+                         self.scores[lines], None if self.junction_types is None else self.junction_types[used])

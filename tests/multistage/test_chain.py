@@ -708,6 +708,8 @@ def test_the_stage_progression(trainings, runner, tmp_path):
     line = progression_text(progression(run)).splitlines()[4]
     assert line.split()[:6] == ['three', '5', 'val', '100.00', '75.00', '+20.00'] and 'complete' in line
     assert 'gate three against one' in (tmp_path / 'work/chain.md').read_text()
+    table = progression_text({**progression(run), 'scores': ['mF1', 'sAP10']}).splitlines()  # of another task
+    assert table[1].split()[3:6] == ['mF1', 'sAP10', 'Gain'] and table[4].split()[3:6] == ['0.75', '–', '+0.20']
 
 
 # ------------------------------------------------------------------------------------------------- the tool, clusters

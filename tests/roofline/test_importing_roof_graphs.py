@@ -5,7 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
+from rasterio.crs import CRS
 
 from projects.engine.errors import UserError
 from projects.roofline.annotations import Annotation, read_annotations, write_annotations
@@ -52,10 +54,63 @@ def test_forms(tmp_path, form):
 
 def test_heights_give_types(tmp_path):
     write_roof(tmp_path, verts=[[*corner, height] for corner, height in zip(VERTS, [0, 0, 0, 0, 12, 12], strict=True)])
-    graph = read(tmp_path).images[0].annotation.graph
+    graph = read(tmp_path, resolution=1.0).images[0].annotation.graph
     assert graph.heights.tolist() == [0, 0, 0, 0, 12, 12]
     assert LINE_TYPES[graph.types[graph.lines.tolist().index([4, 5])]] == 'ridge'
     assert [LINE_TYPES[kind] for kind in graph.types].count('hip') == 4
+
+
+# A gable of 35 degrees at 0.05 m a pixel: 4 m deep (80 pixels), the ridge 1.4 m above the eaves.
+GABLE = [[10, 10, 5], [90, 10, 5], [90, 50, 6.4], [10, 50, 6.4], [90, 90, 5], [10, 90, 5]]
+GABLE_FACES = [[0, 1, 2, 3], [3, 2, 4, 5]]
+
+
+def write_gable(folder, suffix='png', crs=None, step=0.05, verts=GABLE):
+    write_roof(folder, verts=verts, faces=GABLE_FACES)
+    (folder / 'roof.png').unlink()
+    if crs is None:
+        Image.new('RGB', (100, 100)).save(folder / f'roof.{suffix}')
+        return
+    with rasterio.open(folder / 'roof.tif', 'w', width=100, height=100, count=1, dtype='uint8', crs=crs,
+                       transform=rasterio.Affine(step, 0, 7e5, 0, -step, 5.36e6)) as image:
+        image.write(np.zeros((1, 100, 100), np.uint8))
+
+
+def gable_types(graph):
+    names = {tuple(line): LINE_TYPES[kind] for line, kind in zip(graph.lines.tolist(), graph.types, strict=True)}
+    return [names[line] for line in ((0, 1), (1, 2), (2, 3), (2, 4), (4, 5), (3, 5), (0, 3))]
+
+
+TOLD = ['eave', 'verge', 'ridge', 'verge', 'eave', 'verge', 'verge']
+UNTOLD = ['outline', 'outline', 'inner', 'outline', 'outline', 'outline', 'outline']
+
+
+@pytest.mark.parametrize(('crs', 'resolution'), [(None, 0.05), ('EPSG:25832', None), ('EPSG:25832', 3.0)])
+def test_types_are_told_from_metres_and_not_from_pixels(tmp_path, crs, resolution):
+    write_gable(tmp_path, crs=crs)
+    reading = read(tmp_path, resolution=resolution)
+    annotation = reading.images[0].annotation
+    assert gable_types(annotation.graph) == TOLD
+    assert annotation.resolution == pytest.approx(0.05, rel=1e-3)  # a georeference goes before what is given
+    assert reading.notes == ()
+
+
+@pytest.mark.parametrize('crs', [None, CRS.from_wkt('LOCAL_CS["plan",UNIT["metre",1]]')])
+def test_heights_without_metres_a_pixel_tell_no_types_and_it_is_said(tmp_path, crs):
+    write_gable(tmp_path, crs=crs)
+    reading = read(tmp_path)
+    annotation = reading.images[0].annotation
+    assert gable_types(annotation.graph) == UNTOLD
+    assert annotation.graph.heights.tolist() == [row[2] for row in GABLE]
+    assert annotation.resolution is None
+    assert reading.notes == (f'{tmp_path}: 1 of 1 roofs with heights have no metres a pixel: their lines stay outline '
+                             'and inner; --resolution METRES tells',)
+    assert gable_types(read(tmp_path, resolution=0.05).images[0].annotation.graph) == TOLD
+
+
+def test_roofs_without_heights_need_no_metres(tmp_path):
+    write_gable(tmp_path, verts=[row[:2] for row in GABLE])
+    assert read(tmp_path).notes == ()
 
 
 @pytest.mark.parametrize(('verts', 'faces', 'message'), [
@@ -119,6 +174,8 @@ def test_the_own_layout_comes_through_whole(tmp_path):
     longitude, latitude = image.ground.T
     assert longitude == pytest.approx([11.7] * 4, abs=0.01)  # 700 km east in zone 32
     assert (latitude[0] - latitude[3]) * 111_200 == pytest.approx(20, rel=0.01)
+    with pytest.raises(UserError, match='--resolution: expected with NAME.verts, .*, found .*annotations.json'):
+        read(tmp_path, resolution=0.5)
     Image.new('RGB', (50, 20)).save(tmp_path / 'images/a.png')
     with pytest.raises(UserError, match='a.png: expected an image of 100 x 40 pixels as labelled, found 50 x 20'):
         read(tmp_path)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from projects.engine.errors import UserError
 from projects.roofline.annotations import Annotation, read_annotations
-from projects.roofline.graph import RoofGraph
+from projects.roofline.graph import LINE_TYPES, RoofGraph
 from projects.roofline.importing.reading import Imported, Reading
 from projects.roofline.importing.splits import count_splits, draw_splits, group_names, join_overlaps
 from projects.roofline.importing.writing import SplitOptions, split_images, write_import
@@ -148,7 +148,7 @@ def test_the_tool(repository, tmp_path, monkeypatch, capsys):
     assert len(list((tmp_path / 'out/images').iterdir())) == 8
     for more, message in ((('--order', 'yx'), 'look like (x, y), not (y, x)'),
                           (('--snap', '1e-5'), 'which looks like degrees'),
-                          (('--resolution', '0.1'), '--resolution: expected with --format rid only'),
+                          (('--resolution', '0.1'), '--resolution: expected with --format rid or roofgraph only'),
                           (('--images', tmp_path / 'none'), 'expected a folder of images'),
                           (('--format', 'coco'), 'invalid choice')):
         status, out, err = run_tool(repository, monkeypatch, capsys, *said[:3], '--out', tmp_path / 'x', *more)
@@ -166,3 +166,23 @@ def test_the_tool(repository, tmp_path, monkeypatch, capsys):
         0, f'{tmp_path / "again"}: 4 train, 4 val images with 24 junctions, 16 lines, 0 faces')
     np.testing.assert_array_equal(read_annotations(tmp_path / 'again')[0].graph.junctions,
                                   read_annotations(tmp_path / 'out')[0].graph.junctions)
+
+
+def test_the_tool_takes_the_resolution_of_roof_graphs(repository, tmp_path, monkeypatch, capsys):
+    source = tmp_path / 'roofs'
+    source.mkdir()
+    Image.new('RGB', (100, 100)).save(source / 'roof.png')
+    verts = [[10, 10, 5], [90, 10, 5], [90, 50, 6.4], [10, 50, 6.4], [90, 90, 5], [10, 90, 5]]
+    (source / 'roof.json').write_text(json.dumps(dict(verts=verts, faces=[[0, 1, 2, 3], [3, 2, 4, 5]])))
+    said = (source, '--format', 'roofgraph', '--out', tmp_path / 'out')
+    status, out, _ = run_tool(repository, monkeypatch, capsys, *said, '--dry-run')
+    assert status == 0
+    assert '1 of 1 roofs with heights have no metres a pixel' in out
+    status, out, err = run_tool(repository, monkeypatch, capsys, *said, '--resolution', 50)
+    assert (status, out) == (2, '')
+    assert '--resolution: expected metres a pixel, 0.001 to 10, found 50' in err
+    status, out, _ = run_tool(repository, monkeypatch, capsys, *said, '--resolution', 0.05)
+    assert (status, out.count('\n')) == (0, 1)
+    (annotation,) = read_annotations(tmp_path / 'out')
+    assert annotation.resolution == 0.05
+    assert 'ridge' in {LINE_TYPES[kind] for kind in annotation.graph.types}

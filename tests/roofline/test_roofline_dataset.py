@@ -99,6 +99,15 @@ def test_the_seed_s_layout(tmp_path):
     assert {every.get_data_info(i)['sample_id'] for i in range(3)} == {'train/a', 'train/b', 'valid/c'}
     with pytest.raises(UserError, match="expected images of 'test', found train 2, val 1"):
         RooflineDataset(tmp_path, 'test')
+    picture(tmp_path / 'train' / 'spare' / 'a.png', (10, 10))  # of another folder: neither it nor its labels count
+    data = RooflineDataset(tmp_path, 'train')
+    assert [data.get_data_info(i)['img_path'] for i in range(2)] == [
+        str(tmp_path / 'train' / name) for name in ('a.png', 'b.png')]
+    picture(tmp_path / 'train' / 'a.jpg', (64, 96))
+    with pytest.raises(UserError, match=r'train/a_label.npz: expected one image for it, found a.jpg and a.png$'):
+        RooflineDataset(tmp_path, 'train')
+    assert len(RooflineDataset(tmp_path, 'val')) == 1
+    (tmp_path / 'train' / 'a.jpg').unlink()
     (tmp_path / 'train' / 'a_label.npz').unlink()
     with pytest.raises(UserError, match=r'a.png: image without annotation \(a_label.npz\)'):
         RooflineDataset(tmp_path, 'train')

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import small_villages
 
@@ -71,3 +72,11 @@ def test_ends_of_ridges_without_a_whole_face_have_no_aim(benchmark: ModuleType, 
     monkeypatch.setattr('projects.scenes.scene.make_scene', lambda seed, extent: scene)
     found = benchmark.measure(tmp_path, 300, 0.2, 0, 6.0, False, 512, 128, density=5.0)
     assert (found['ridge_ends_cut'], found['ridge_ends'], found['within_0.3m']) == (2, 2, 1.0)
+
+
+def test_a_junction_serves_one_corner(benchmark: ModuleType):
+    true = np.array([[0, 0], [8, 0], [100, 0], [300, 0]], float)
+    found = np.array([[6, 0], [105, 0], [109, 0], [200, 0]], float)
+    assert benchmark.matched_errors(true, found).tolist() == [2, 5]  # (6, 0) is near both of the first two
+    assert benchmark.matched_errors(true, np.array([[6, 0], [9.5, 0]], float)).tolist() == [6, 1.5]  # as many as can
+    assert len(benchmark.matched_errors(true, np.zeros((0, 2)))) == 0

@@ -105,6 +105,8 @@ def test_the_first_of_two_stages_leaves_the_verifier_alone():
     sum(losses.values()).backward()
     assert all(parameter.grad is None for parameter in model.line_head.parameters())
     assert all(parameter.grad is not None for parameter in model.map_head.parameters())
+    answer, = model.eval()(images(1), [sample(house())], mode='predict')
+    assert len(answer.pred_junctions) and len(answer.pred_unverified_lines) and not len(answer.pred_lines)
 
 
 def test_any_mmseg_backbone_and_several_junction_types():
@@ -149,6 +151,9 @@ def test_letterboxes_are_undone():
     xy, inside = original(torch.tensor([[12.0, 27.0], [0.0, 64.0], [1.5, 57.5], [-30.0, 27.0]]), data, 4.0)
     np.testing.assert_allclose(xy, [[20, 40], [0, 100], [0, 100], [0, 40]])
     assert inside.tolist() == [True, False, True, False]  # by up to 4 pixels of the input outside
+    data.set_metainfo(dict(letterbox=None))  # what a flip leaves
+    with pytest.raises(UserError, match='sample a: letterbox: expected scale and shift, found one turned or flipped'):
+        original(torch.tensor([[12.0, 27.0]]), data, 4.0)
 
 
 def test_the_verifier_scores_given_lines_and_knows_their_direction():
@@ -202,3 +207,5 @@ def test_wrong_calls_are_named(model):
         model(images(), mode='loss')
     with pytest.raises(UserError, match='multiples of 16, found 64 x 72'):
         model(torch.zeros(1, 3, 64, 72))
+    with pytest.raises(UserError, match=r'PackRoofline.stride: expected maps of \(16, 16\) .* found \(24, 24\)'):
+        model(images(1), [sample(house(), size=96)], mode='loss')

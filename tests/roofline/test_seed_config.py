@@ -63,7 +63,8 @@ def test_the_text_as_it_stands_changes_only_where_the_data_lie(tmp_path):
     config = read_seed_config(written(tmp_path, TEXT))
     assert (config.changes, config.notes) == ({'data_root': '/data/roofmapset/'}, ())
     assert child_config({}, 'config.yaml', './base.py') == (
-        "# config.yaml: what differs from the seed's text.\n_base_ = './base.py'\n")
+        "# config.yaml: what differs from the seed's text.\n_base_ = './base.py'\n"
+        "test_split = 'val'  # the validation images: the seed's layout, train/ and valid/, has no others\n")
 
 
 def test_every_key_goes_to_its_place(tmp_path):
@@ -89,6 +90,12 @@ def test_weights_of_losses(tmp_path):
         read_seed_config(written(tmp_path, 'loss_weights: {gaus: 1}'))
     with pytest.raises(UserError, match='loss_weights.lv: expected a number of at least 0, found -1'):
         read_seed_config(written(tmp_path, 'loss_weights: {lv: -1}'))
+    assert read_seed_config(written(tmp_path, 'model: {loss_weight: {lv: 1, off: 1}}')).changes == {
+        'loss_weights': dict(lv=1, off=1)}
+    with pytest.raises(UserError, match=re.escape(
+            "model.loss_weight: expected weights of gauss, qcc, lhr, off, lv, sf (as loss_weights), found other losses "
+            "(L-CNN's?): jmap, lmap, joff, lpos, lneg")):
+        read_seed_config(written(tmp_path, 'model: {loss_weight: {jmap: 8, lmap: 0.5, joff: 0.25, lpos: 1, lneg: 1}}'))
     with pytest.raises(UserError, match='optim.loss_weights: expected loss_weights once, found model.loss_weights too'):
         read_seed_config(written(tmp_path, 'model: {loss_weights: {lv: 1}}\noptim: {loss_weights: {lv: 2}}'))
 
@@ -109,7 +116,11 @@ def test_weights_of_losses(tmp_path):
     ('optim: {name: SGD}', "optim.name: expected Adam, found 'SGD'"),
     ('optim: {amsgrad: 1}', 'optim.amsgrad: expected true or false, found 1'),
     ('model: {backbone: resnet}', "model.backbone: expected stacked_hourglass, found 'resnet'"),
-    ('model: {n_pts0: 32}', 'model.n_pts0: expected 64, found 32'),
+    ('model: {n_pts0: 60}', 'model.n_pts0: expected a multiple of model.n_pts1, found 60 and 8'),
+    ('model: {n_pts1: 7}', 'model.n_pts0: expected a multiple of model.n_pts1, found 64 and 7'),
+    ('model: {n_out_line: 0}', 'model.n_out_line: expected a whole number of at least 1, found 0'),
+    ('model: {eval_junc_thres: 1}', 'model.eval_junc_thres: expected a number from 0 to below 1, found 1'),
+    ('model: {eval_junc_thres: .nan}', 'model.eval_junc_thres: expected a number from 0 to below 1, found nan'),
     ('model: {image: {mean: [1, 2]}}', 'model.image.mean: expected three numbers'),
     ('io: {datadir: 3}', 'io.datadir: expected a text, found 3'),
     ('optim: {lr: 0.1, name: Adam, lr: 0.2}', 'config.yaml: lr: expected once, found on line 1 and on line 1'),
@@ -136,11 +147,53 @@ model:
   use_cood: 0
   eval_junc_thres: 0.008
 """))
-    assert config.changes == {'model.data_preprocessor.std': [1.0, 2.0, 3.0], 'model.samples.dynamic_negatives': 100}
+    assert config.changes == {'model.data_preprocessor.std': [1.0, 2.0, 3.0], 'model.samples.dynamic_negatives': 100,
+                              'model.detection.junctions': 250}
     assert len(config.notes) == 1
     assert '--resume' in config.notes[0]
     late = read_seed_config(written(tmp_path, 'optim: {max_epoch: 5}'))
     assert 'the learning rate never decays' in late.notes[0]
+
+
+def test_what_is_detected_and_read_along_a_line(tmp_path):
+    config = read_seed_config(written(tmp_path, 'model: {n_out_junc: 250, n_out_line: 1000, eval_junc_thres: 2e-2, '
+                                                'n_pts0: 32, n_pts1: 4}'))
+    assert config.changes == {'model.detection.junctions': 250, 'model.detection.line_limit': 1000,
+                              'model.detection.junction_threshold': 0.02, 'model.line_head.points': 32,
+                              'model.line_head.pooled': 4}
+    assert config.notes == ()
+    as_it_is = 'model: {n_out_junc: 300, n_out_line: 2500, eval_junc_thres: 0.008, n_pts0: 64, n_pts1: 8}'
+    assert read_seed_config(written(tmp_path, as_it_is)).changes == {}
+
+
+def test_a_changed_key_is_never_dropped_without_a_word(tmp_path):
+    others = {'io.tensorboard_port': '6006', 'io.resume_from': 'last.ckpt'}
+    for key, outcome in OUTCOMES.items():
+        if outcome.target is None:
+            section, _, name = key.partition('.')
+            try:
+                config = read_seed_config(written(tmp_path, f'{section}: {{{name}: {others.get(key, 7)}}}'))
+            except UserError as error:
+                assert key in str(error)
+            else:
+                assert len(config.notes) == 1 and key in config.notes[0]
+
+
+def test_the_network_takes_what_is_written(repository, tmp_path):
+    from mmseg.registry import MODELS
+
+    import projects.roofline.register  # noqa: F401
+    from projects.engine.config import load_config
+
+    config = read_seed_config(written(tmp_path, 'model: {n_out_junc: 250, n_out_line: 1000, eval_junc_thres: 2e-2, '
+                                                'n_pts0: 32, n_pts1: 4, depth: 1, num_stacks: 1}'))
+    write_child_config(config, 'config.yaml', tmp_path / 'child.py', repository / BASE)
+    found = load_config(tmp_path / 'child.py')
+    assert found.test_split == found.test_dataloader.dataset.split == 'val'
+    model = MODELS.build(found.model)
+    assert (model.line_head.points, model.line_head.pooled) == (32, 4)
+    assert {key: model.detection[key] for key in ('junctions', 'junction_threshold', 'line_limit')} == dict(
+        junctions=250, junction_threshold=0.02, line_limit=1000)
 
 
 def test_the_child_config_is_read_by_mmengine(tmp_path):
@@ -154,6 +207,7 @@ def test_the_child_config_is_read_by_mmengine(tmp_path):
     out = tmp_path / 'mine/child.py'
     text = write_child_config(config, 'runs/config.yaml', out, base)
     assert text == ("# config.yaml: what differs from the seed's text.\n_base_ = '../configs/base.py'\n"
+                    "test_split = 'val'  # the validation images: the seed's layout, train/ and valid/, has no others\n"
                     "data_root = 'roofs'\nbatch_size = 2\n"
                     'model = dict(backbone=dict(depth=3))\noptim_wrapper = dict(optimizer=dict(lr=0.0005))\n'
                     'loss_weights = dict(gauss=8.0)\n')

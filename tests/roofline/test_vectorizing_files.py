@@ -1,20 +1,25 @@
 """From a raster to files and back: corners in their CRS, layers, attributes, bad input, the tool itself."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import laspy
 import numpy as np
 import pyogrio.raw
 import pytest
 import rasterio.warp
 import shapely
+import torch
 from affine import Affine
+from mmseg.registry import MODELS
 from PIL import Image
 from rasterio.crs import CRS
 from scipy.spatial import cKDTree
 
+from projects.engine.config import load_config
 from projects.engine.errors import UserError
 from projects.geo.point_clouds import write_points
 from projects.roofline.graph import RoofGraph
@@ -22,7 +27,7 @@ from projects.roofline.scenes.village import VillageRoofs
 from projects.roofline.vectorizing import vectorize as module
 from projects.roofline.vectorizing.oracle import Oracle, corner_errors, write_position_raster
 from projects.roofline.vectorizing.tiles import Tiling
-from projects.roofline.vectorizing.vectorize import VectorOptions, vectorize
+from projects.roofline.vectorizing.vectorize import VectorOptions, vectorize, vectorize_checkpoint
 from projects.roofline.wireframe import Wireframe
 from projects.scenes.scene import make_scene
 
@@ -209,6 +214,64 @@ def test_with_lidar_in_three_dimensions(tmp_path: Path):
     content = json.loads((tmp_path / 'a.geojson').read_text())
     assert all(len(end) == 3 for f in content['features'] if f['properties']['layer'] == 'lines'
                for end in f['geometry']['coordinates'])
+
+
+def test_an_image_in_a_compound_crs_with_a_tile_of_its_plane_and_an_empty_one(tmp_path: Path):
+    network = hip(tmp_path / 'a.tif', crs='EPSG:5698')
+    with rasterio.open(tmp_path / 'a.tif') as dataset:
+        assert dataset.crs.to_wkt().startswith('COMPD_CS')
+    tiles = tmp_path / 'empty.laz', tmp_path / 'a.laz'
+    laspy.LasData(laspy.LasHeader(point_format=6, version='1.4')).write(str(tiles[0]))
+    with pytest.raises(UserError, match=r'empty\.laz: --lidar: expected points, found none$'):
+        vectorize(lambda: 1 / 0, tmp_path / 'a.tif', tmp_path / 'a.gpkg', VectorOptions(SMALL, lidar=tiles[:1]),
+                  lazy=True)
+    xy = np.random.default_rng(0).uniform([5, -17], [25, -5], (4000, 2))
+    write_points(tiles[1], np.column_stack([xy + [WEST, NORTH], np.full(4000, 9.0)]),
+                 {'classification': np.full(4000, 6, np.uint8)}, point_format=6)
+    result, = vectorize(network, tmp_path / 'a.tif', tmp_path / 'a.gpkg', VectorOptions(SMALL, lidar=tiles))
+    assert result.heights == {'none': 0, 'planes': 6, 'interpolated': 0}
+    assert result.warnings == (f'{tiles[0]}: --lidar: has no points: left out',)
+
+
+@pytest.mark.parametrize('trained, crs, side, told', [
+    (0.4, 'EPSG:2154', 0.5, None),  # a factor of 1.25 is in order
+    (0.39, 'EPSG:2154', 0.5, 'about 0.39 m, .* found 0.5 m: .* gdalwarp -tr 0.39 0.39 -r cubic$'),
+    (0.15, 'EPSG:2154', 0.5, 'about 0.15 m, .* found 0.5 m: .* gdalwarp -tr 0.15 0.15 -r cubic$'),
+    (0.8, 'EPSG:2154', 0.5, 'about 0.8 m, .* found 0.5 m: .* gdalwarp -tr 0.8 0.8 -r cubic$'),
+    (0.3, 'EPSG:2263', 1.0, None),  # a foot
+    (0.15, 'EPSG:2263', 1.0, r'found 0.305 m: .* gdalwarp -tr 0.492\d+ 0.492\d+ -r cubic$'),
+    (0.15, 'EPSG:4326', 5e-6, r'found 0.464 m: .* gdalwarp -tr 1.936\d+e-06 1.349\d+e-06 -r cubic$'),
+    (0.15, None, 0.5, None),  # nobody knows
+    (None, 'EPSG:2154', 0.5, None)])
+def test_an_image_of_another_resolution_than_the_training_is_warned_about(
+        tmp_path: Path, trained: float | None, crs: str | None, side: float, told: str | None):
+    place = (3, 46) if crs == 'EPSG:4326' else (WEST, NORTH)
+    network = hip(tmp_path / 'a.tif', crs=crs, transform=Affine(side, 0, place[0], 0, -side, place[1]))
+    network.resolution = trained
+    result, = vectorize(network, tmp_path / 'a.tif', tmp_path / 'a.gpkg', VectorOptions(SMALL))
+    found = [warning for warning in result.warnings if 'trained' in warning]
+    assert len(found) == (told is not None) and '\n' not in ''.join(found)
+    assert not found or re.search(rf'^{re.escape(str(tmp_path))}/a\.tif: expected pixels of .*{told}', found[0])
+
+
+def test_the_resolution_of_a_training_stands_in_its_config(tmp_path: Path, repository: Path):
+    hip(tmp_path / 'a.tif')
+    config = repository / 'configs/roofline/roofmapnet-tiny_villages-256.py'
+    read_config = load_config(config)
+    assert read_config.resolution == 0.15
+    torch.save(dict(state_dict=MODELS.build(read_config.model).state_dict()), tmp_path / 'a.pth')
+    for number, (value, told) in enumerate(((0.15, 1), (0.5, 0), (None, 0))):
+        result, = vectorize_checkpoint(config, tmp_path / 'a.pth', [tmp_path / 'a.tif'], tmp_path / f'{number}.gpkg',
+                                       VectorOptions(SMALL), 'cpu', cfg_options={'resolution': value})
+        assert sum('trained at, found 0.5 m' in warning for warning in result.warnings) == told
+    for value in (0, -1, 'fine', True, float('nan')):
+        config = tmp_path / 'config.py'
+        config.write_text(f"_base_ = '{repository}/configs/roofline/roofmapnet-tiny_villages-256.py'\n"
+                          f"resolution = {f'float({str(value)!r})' if value != value else repr(value)}\n")
+        with pytest.raises(UserError, match=r'resolution: expected metres a pixel above 0, found') as caught:
+            vectorize_checkpoint(config, tmp_path / 'a.pth', [tmp_path / 'a.tif'], tmp_path / 'b.gpkg',
+                                 VectorOptions(SMALL), 'cpu')
+        assert '\n' not in str(caught.value) and not (tmp_path / 'b.gpkg').exists()
 
 
 @pytest.mark.parametrize('out', ['a.gpkg', 'a.geojson'])

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import laspy
 import numpy as np
 import pytest
 import shapely
@@ -20,7 +21,7 @@ from projects.roofline.vectorizing.heights import SOURCES, fit_planes, junction_
 from projects.roofline.vectorizing.obj import write_obj
 from projects.roofline.vectorizing.planes import fit_plane
 from projects.roofline.vectorizing.roof_plan import RoofPlan
-from projects.roofline.vectorizing.roof_points import points_of_faces, read_lidar
+from projects.roofline.vectorizing.roof_points import points_of_faces, read_lidar, tiles_with_points
 from projects.roofline.vectorizing.vectorize import with_heights
 from projects.roofline.wireframe import Wireframe
 from projects.scenes.lidar import Scanner
@@ -183,6 +184,44 @@ def test_lidar_that_does_not_fit(tmp_path: Path):
         with pytest.raises(UserError, match=message) as caught:
             read_lidar([path], place, 'a.tif', (100, 100))
         assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('image, tile, same', [
+    ('EPSG:5698', 'EPSG:2154', True),  # Lambert-93 with heights above IGN69
+    ('EPSG:2154+5720', 'EPSG:2154', True),
+    ('EPSG:2154', 'EPSG:5698', True),
+    ('EPSG:5698', 'EPSG:5699', True),  # the same plane, other heights
+    ('EPSG:5698', 'EPSG:32631', False),
+    ('EPSG:7415', 'EPSG:2154', False),  # RD New with heights above NAP
+])
+@pytest.mark.parametrize('point_format', [3, 6])  # CRS by number, and as text
+def test_crs_with_heights_are_compared_by_their_planes(tmp_path: Path, image: str, tile: str, same: bool,
+                                                       point_format: int):
+    path = tmp_path / 'a.laz'
+    write_points(path, np.array([[700_000.0, 6_600_000, 5]] * 3), point_format=point_format, crs=tile)
+    place = Place(Affine(0.2, 0, 700_000 - 10, 0, -0.2, 6_600_000 + 10), CRS.from_user_input(image))
+    if same:
+        header, = read_lidar([path], place, 'a.tif', (100, 100))
+        assert header.path == path
+        return
+    with pytest.raises(UserError, match=rf'a\.laz: --lidar: expected the CRS of a\.tif .*, found {tile}$'):
+        read_lidar([path], place, 'a.tif', (100, 100))
+
+
+@pytest.mark.parametrize('suffix', ['las', 'laz'])
+def test_tiles_without_points_are_left_out(tmp_path: Path, suffix: str):
+    path = write_cloud(tmp_path / 'a.laz', np.array([[700_000.0, 6_600_000, 5]] * 3), np.full(3, 6))
+    empty = [tmp_path / f'{name}.{suffix}' for name in 'bc']
+    for file in empty:
+        laspy.LasData(laspy.LasHeader(point_format=6, version='1.4')).write(str(file))
+    place = Place(Affine(0.2, 0, 700_000 - 10, 0, -0.2, 6_600_000 + 10), CRS.from_epsg(2154))
+    header, = read_lidar([empty[0], path, empty[1]], place, 'a.tif', (100, 100))
+    assert header.path == path
+    assert tiles_with_points([empty[0], path, empty[1]]) == ([header], empty)
+    for paths, message in ((empty, r'expected points, found none \(nor in 1 more\)$'),
+                           (empty[:1], 'expected points, found none$')):
+        with pytest.raises(UserError, match=rf'b\.{suffix}: --lidar: {message}'):
+            read_lidar(paths, place, 'a.tif', (100, 100))
 
 
 @pytest.fixture(scope='module')

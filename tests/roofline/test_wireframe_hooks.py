@@ -41,7 +41,8 @@ def colours_of(picture):
 
 
 def test_gallery(tmp_path, image):
-    hook = HOOKS.build(dict(type='WireframeGalleryHook', show_dir=str(tmp_path / 'show'), number=2, side=300))
+    hook = HOOKS.build(dict(
+        type='WireframeGalleryHook', threshold=0.5, show_dir=str(tmp_path / 'show'), number=2, side=300))
     hook.before_test_epoch(None)
     hook.after_test_iter(None, 0, None, [output('a', image), output('set/b', image, graph=None)])
     hook.after_test_iter(None, 1, None, [output('c', image)])
@@ -54,7 +55,7 @@ def test_gallery(tmp_path, image):
 
 
 def test_gallery_without_its_image(tmp_path):
-    hook = WireframeGalleryHook(str(tmp_path / 'show'))
+    hook = WireframeGalleryHook(str(tmp_path / 'show'), threshold=0.5)
     hook.after_test_iter(None, 0, None, [output('a', str(tmp_path / 'none.png'))])
     with Image.open(tmp_path / 'show' / 'a.png') as picture:
         assert MATCHED in colours_of(picture) and picture.width < 4 * 640
@@ -111,7 +112,7 @@ class Loader(list):
 
 
 def test_tracking_sends_the_same_samples_each_time(backend):
-    hook = HOOKS.build(dict(type='WireframeTrackingHook', predictions=2, side=240))
+    hook = HOOKS.build(dict(type='WireframeTrackingHook', threshold=0.5, predictions=2, side=240))
     runner = SimpleNamespace(val_dataloader=Loader(range(5)), val_evaluator=SimpleNamespace(metrics=[]))
     for _ in range(2):
         hook.before_val_epoch(runner)
@@ -127,7 +128,7 @@ def test_tracking_sends_the_same_samples_each_time(backend):
 
 
 def test_tracked_pictures_are_in_the_networks_pixels():
-    hook = WireframeTrackingHook(side=256)
+    hook = WireframeTrackingHook(side=256, threshold=0.5)
     batch = {'inputs': torch.full((1, 3, 64, 64), 90, dtype=torch.uint8)}
     name, image, truth, prediction, errors, *_ = hook._row(batch, output(letterbox=(0.5, 2.0, 12.0)), {})
     assert name == 'a' and image.shape == truth.shape == prediction.shape == errors.shape == (256, 256, 3)

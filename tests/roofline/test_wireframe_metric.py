@@ -45,8 +45,8 @@ def sample(graph, name='one', junctions=None, lines=None, scores=None, junction_
             'pred_lines': torch.as_tensor(lines), 'pred_line_scores': torch.tensor(scores, dtype=torch.float32), **more}
 
 
-def evaluate(samples, size=None, **options):
-    metric = WireframeMetric(**options)
+def evaluate(samples, size=None, threshold=0.5, **options):
+    metric = WireframeMetric(threshold, **options)
     evaluator = Evaluator([metric])
     evaluator.dataset_meta = {'classes': ('background', 'roof line')}
     evaluator.process(samples)
@@ -81,7 +81,7 @@ def test_the_truth_scores_100():
 ])
 def test_a_shifted_copy(cells, expected, junctions):
     graph = ladder()
-    metrics, _ = evaluate([sample(graph, junctions=graph.junctions + np.array(cells) * 4)], threshold=0.5)
+    metrics, _ = evaluate([sample(graph, junctions=graph.junctions + np.array(cells) * 4)])
     assert structural(metrics) == expected
     assert metrics['msAP'] == pytest.approx(np.mean(expected[1:])) and metrics['mAPJ'] == pytest.approx(junctions)
     hit = expected[2] == 100
@@ -251,7 +251,7 @@ def test_the_endpoint_error_is_of_the_hits_above_the_threshold():
     graph = ladder(2)
     junctions = graph.junctions + np.array([[2, 0], [6, 0], [0, 0], [0, 0]])  # 2 and 0, 6 and 0 pixels
     one = sample(graph, junctions=junctions, scores=[0.9, 0.4])
-    assert evaluate([one], threshold=0.5)[0]['endpoint_error_px'] == pytest.approx(1)
+    assert evaluate([one])[0]['endpoint_error_px'] == pytest.approx(1)
     assert evaluate([one], threshold=0.4)[0]['endpoint_error_px'] == pytest.approx(2)
 
 

@@ -29,7 +29,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--snap', metavar='2px|0.3m',
                         help='ends this close are one, lines are split where they touch or cross (default: rid 0.3m, '
                         'wireframe not at all)')
-    parser.add_argument('--resolution', type=float, metavar='METRES', help='rid without images: of a pixel')
+    parser.add_argument('--resolution', type=float, metavar='METRES', help='of a pixel: rid without images; roofgraph '
+                        'whose images are not georeferenced, for line types from heights')
     parser.add_argument('--margin', type=int, default=16, metavar='PX',
                         help='rid without images: around the roofs (default: %(default)s)')
     parser.add_argument('--crs', metavar='EPSG:N', help='rid: of images that do not name theirs, or of the frames '
@@ -68,6 +69,8 @@ def read(args: argparse.Namespace):
 
     snap = None if args.snap is None else read_tolerance(args.snap)
     refuse_foreign(args)
+    if args.resolution is not None and not 0.001 <= args.resolution <= 10:
+        raise UserError(f'--resolution: expected metres a pixel, 0.001 to 10, found {args.resolution:g}')
     beside = args.source if args.source.is_dir() else args.source.parent
     if args.format == 'seed':
         from projects.roofline.importing.seed_folder import read_seed_folder
@@ -80,8 +83,6 @@ def read(args: argparse.Namespace):
 
         if args.azimuth not in ('south', 'north'):
             raise UserError(f'--azimuth: expected south or north, found {args.azimuth!r}')
-        if args.resolution is not None and not 0.001 <= args.resolution <= 10:
-            raise UserError(f'--resolution: expected metres a pixel, 0.001 to 10, found {args.resolution:g}')
         if not 0 <= args.margin <= 10_000:
             raise UserError(f'--margin: expected 0 to 10,000 pixels, found {args.margin}')
         return read_segments(args.source, None if args.images is None else ImageFolder(args.images), SegmentOptions(
@@ -91,7 +92,7 @@ def read(args: argparse.Namespace):
     if args.format == 'roofgraph':
         from projects.roofline.importing.roof_graphs import read_roof_graphs
 
-        return read_roof_graphs(args.source, images, args.labels_only)
+        return read_roof_graphs(args.source, images, args.labels_only, args.resolution)
     from projects.roofline.importing.wireframe_json import WireframeOptions, read_wireframes
 
     return read_wireframes(args.source, images,
@@ -100,7 +101,8 @@ def read(args: argparse.Namespace):
 
 def refuse_foreign(args: argparse.Namespace) -> None:
     """Refuse a flag that the format has no use for: it would do nothing."""
-    for formats, flags in ((('rid',), dict(resolution=None, margin=16, crs=None, azimuth='south')),
+    for formats, flags in ((('rid',), dict(margin=16, crs=None, azimuth='south')),
+                           (('rid', 'roofgraph'), dict(resolution=None)),
                            (('wireframe',), dict(order='xy', repair=False)),
                            (('wireframe', 'rid'), dict(snap=None)),
                            (('wireframe', 'roofgraph'), dict(labels_only=False)),

@@ -6,6 +6,7 @@ import sys
 from projects.engine.cli import Parser, add_cfg_options, run
 from projects.roofline.vectorizing.tiles import Tiling
 from projects.roofline.vectorizing.vectorize import Vectorized, VectorOptions, vectorize_checkpoint
+from projects.roofline.wireframe import LINE_SCORE
 
 
 def main() -> int:
@@ -21,7 +22,8 @@ def main() -> int:
     parser.add_argument('--window', type=int, default=512, help='side of a tile in pixels (default: 512)')
     parser.add_argument('--overlap', type=int, help='pixels shared by tiles (default: a quarter window)')
     parser.add_argument('--batch-size', type=int, default=2, help='tiles at once (default: 2)')
-    parser.add_argument('--threshold', type=float, default=0.5, help='lowest score of a line (default: 0.5)')
+    parser.add_argument('--threshold', type=float, default=LINE_SCORE,
+                        help='lowest score of a line (default: %(default)s); F10_score of tools/test.py is the best')
     parser.add_argument('--snap', default='5px', metavar='TOLERANCE', help='within which ends of different tiles are '
                         'one, and lines meet: 5px, 0.5m, or a number: metres on a plane in metres, pixels without a '
                         'place (default: 5px)')

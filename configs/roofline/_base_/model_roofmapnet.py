@@ -12,7 +12,8 @@ model = dict(
     map_head=dict(
         type='RoofMapHead', in_channels='${model.backbone.channels}', num_stacks='${model.backbone.num_stacks}',
         num_types='${num_types}'),
-    line_head=dict(type='LineVerifier', in_channels='${model.backbone.channels}', channels=128, hidden=1024),
+    line_head=dict(
+        type='LineVerifier', in_channels='${model.backbone.channels}', channels=128, hidden=1024, points=64, pooled=8),
     gaussian=dict(type='GaussianTarget', sigma=2.0),
     samples=dict(static_positives=300, static_negatives=40, dynamic_positives=300, dynamic_negatives=80,
                  dynamic_others=600, dynamic_junctions=300),
@@ -23,4 +24,4 @@ model = dict(
         off=dict(type='JunctionOffsetLoss', loss_weight='${loss_weights.off}'),
         lv=dict(type='LineVerificationLoss', loss_weight='${loss_weights.lv}'),
         sf=dict(type='OcclusionLoss', loss_weight='${loss_weights.sf}')),
-    detection=dict(line_limit=2500))
+    detection=dict(junctions=300, junction_threshold=0.008, line_limit=2500))

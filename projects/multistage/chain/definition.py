@@ -22,6 +22,9 @@ A chain file is a Python config of assignments, as MMEngine reads it (``_base_``
 merges dicts). The order of the file holds, except that a stage never comes before what it needs. A stage needs those
 whose results its ``parents``, its templates or ``after`` name; nothing else is said about dependencies.
 
+``scores`` names metrics for the progression's columns, printed as they are; without it mIoU and F1 stand there in
+percent.
+
 Keys of every stage: ``name`` (letters, digits, ``-``, ``_``), ``type``, ``after`` (stages that must be complete),
 ``note`` (a remark for the table), ``gate`` (not of a WaitStage). The types and their own keys are in
 :mod:`projects.multistage.chain.stages`:
@@ -73,7 +76,7 @@ from projects.engine.config import nearest
 from projects.engine.errors import UserError
 from projects.multistage.chain.stages import STAGES, Gate, Stage, TrainStage, WaitStage
 
-KEYS = ('name', 'inputs', 'stages')
+KEYS = ('name', 'inputs', 'stages', 'scores')
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]*')
 # '${…}' is a reference of a training config and stays.
 TEMPLATE = re.compile(r'(?<!\$)\{([A-Za-z0-9][\w-]*)(?:\.([\w-]+))?\}')
@@ -88,6 +91,7 @@ class Chain:
     name: str
     inputs: Mapping[str, str]
     stages: tuple[Stage, ...]
+    scores: tuple[str, ...] = ()  # columns of the progression; none: mIoU and F1
 
     def stage(self, name: str) -> Stage:
         """Return a stage by name.
@@ -200,6 +204,9 @@ def _read(path: Path, source: Mapping[str, Any], inputs: Mapping[str, str]) -> C
         if key not in known:
             raise UserError(f'inputs: no input {key!r}{nearest(key, known)} (it has {", ".join(known) or "none"})')
     values = {key: str(value) for key, value in {**known, **inputs}.items()}
+    scores = source.get('scores') or ()
+    if not isinstance(scores, (list, tuple)) or not all(isinstance(score, str) for score in scores):
+        raise UserError(f'scores: expected a list of names of metrics, found {scores!r}')
     stages = [_stage(value, place, path) for place, value in _listed(source.get('stages'))]
     if not stages:
         raise UserError('stages: expected at least one')
@@ -210,7 +217,7 @@ def _read(path: Path, source: Mapping[str, Any], inputs: Mapping[str, str]) -> C
         by_name[stage.name] = stage
     for stage in stages:
         _check_names(stage, by_name, values)
-    return Chain(path, name, values, tuple(_ordered(by_name)))
+    return Chain(path, name, values, tuple(_ordered(by_name)), tuple(scores))
 
 
 def _listed(value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

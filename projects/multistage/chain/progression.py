@@ -23,13 +23,13 @@ STATISTICS = 'data_statistics.json'
 CORRECTED, TOTAL, TRAIN, REMOVED, EFFECTIVE = (
     'Corrected masks', 'Total images', 'Training images', 'Removed images', 'Effective samples per epoch')
 KEPT = (CORRECTED, REMOVED)  # what was done to the data that a set was made from holds for it too
-HEADER = ('Stage', 'Images', 'Split', 'mIoU', 'F1', 'Gain', 'Time', 'Status', 'Notes')
 WORDS = ('Status', 'Notes')
 
 
 def progression(runner: ChainRunner) -> dict[str, Any]:
     """Return both tables' values: ``stages`` (one dict each) and ``data`` (``columns``, and ``rows`` by name)."""
-    return {'version': 1, 'chain': runner.chain.name, 'stages': list(_stages(runner)), 'data': _data(runner)}
+    return {'version': 1, 'chain': runner.chain.name, 'scores': list(runner.chain.scores),
+            'stages': list(_stages(runner)), 'data': _data(runner)}
 
 
 def progression_text(values: Mapping[str, Any]) -> str:
@@ -98,12 +98,17 @@ def _note(note: str, gate: Mapping[str, Any]) -> str:
 
 def _tables(values: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
     rows = []
+    scores, factor = {name: name for name in values['scores']}, 1
+    if not scores:
+        scores, factor = {'mIoU': 'mIoU', 'F1': 'mF1'}, 100
     for stage in values['stages']:
-        metrics, gain, seconds = stage['metrics'], stage['gain'], stage['seconds']
-        rows.append([stage['name'], _count(stage['images']), stage['split'] or '–', _share(metrics.get('mIoU')),
-                     _share(metrics.get('mF1')), '–' if gain is None else f'{100 * gain:+.2f}',
+        gain, seconds = stage['gain'], stage['seconds']
+        found = [stage['metrics'].get(name) for name in scores.values()]
+        rows.append([stage['name'], _count(stage['images']), stage['split'] or '–',
+                     *('–' if value is None else f'{factor * value:.2f}' for value in found),
+                     '–' if gain is None else f'{factor * gain:+.2f}',
                      '–' if seconds is None else _clock(seconds), stage['status'], stage['note']])
-    yield 'Stage progression', list(HEADER), rows
+    yield 'Stage progression', ['Stage', 'Images', 'Split', *scores, 'Gain', 'Time', 'Status', 'Notes'], rows
     data = values['data']
     if data['columns']:
         yield 'Data', ['Images', *data['columns']], [
@@ -191,10 +196,6 @@ def _read_json(path: Path) -> Any:
 
 def _count(number: Any) -> str:
     return '–' if number is None else f'{number:,}' if isinstance(number, int) else f'{number:,.1f}'
-
-
-def _share(value: Any) -> str:
-    return '–' if value is None else f'{100 * value:.2f}'
 
 
 def _clock(seconds: float) -> str:

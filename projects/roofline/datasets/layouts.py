@@ -42,8 +42,9 @@ def list_samples(root: str | Path, split: str, layout: str = 'auto', limit: int 
         limit: Only the first so many. The others' annotations are checked in the layout 'graph' alone.
 
     Raises:
-        UserError: no such folder or layout, an image without annotation or the other way round, an image of another
-            size than its annotation says, what :func:`read_annotations` refuses, or nothing in the split.
+        UserError: no such folder or layout, an image without annotation or the other way round, two images for one
+            `.npz`, an image of another size than its annotation says, what :func:`read_annotations` refuses, or
+            nothing in the split.
     """
     root = Path(root)
     found = find_layout(root) if layout == 'auto' else layout
@@ -102,10 +103,15 @@ def _seed_samples(root: Path, split: str, limit: int | None) -> tuple[list[Sampl
     pairs: list[tuple[Path, Path, str]] = []
     has: Counter = Counter()
     for folder, own in SEED_FOLDERS.items():
-        images = {path.stem: path for path in _images(root / folder)}
+        listed = _images(root / folder, '*')
+        images = {path.stem: path for path in listed}
         labels = {path.name.removesuffix(SUFFIX): path for path in sorted((root / folder).glob(f'*{SUFFIX}'))}
-        has[own] = len(images)
+        has[own] = len(listed)
         if split in ('all', own):
+            for path in listed:
+                if images[path.stem] != path:
+                    raise UserError(f'{root / folder / (path.stem + SUFFIX)}: expected one image for it, found '
+                                    f'{path.name} and {images[path.stem].name}')
             _refuse(str(root / folder), [f'{path.name}: image without annotation ({stem}{SUFFIX})'
                                          for stem, path in images.items() if stem not in labels] + [
                 f'{path.name}: annotation without image' for stem, path in labels.items() if stem not in images])
@@ -119,8 +125,8 @@ def _seed_samples(root: Path, split: str, limit: int | None) -> tuple[list[Sampl
     return samples, has
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob('*')
+def _images(folder: Path, pattern: str = '**/*') -> list[Path]:
+    return sorted(path for path in folder.glob(pattern)
                   if path.suffix.lower() in SUFFIXES and not path.name.startswith('.')) if folder.is_dir() else []
 
 

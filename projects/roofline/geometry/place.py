@@ -63,6 +63,13 @@ class Place:
             return None
         return float(np.sqrt(abs(self.transform.determinant))) * self.metres
 
+    def pixel_sides(self, size: tuple[int, int]) -> tuple[float, float]:
+        """Return width and height in metres of the pixel amid an image of ``size`` (height, width), see `lengths`."""
+        height, width = size
+        middle = np.array([width / 2, height / 2])
+        across, down = self.lengths(middle + np.array([[[-0.5, 0], [0.5, 0]], [[0, -0.5], [0, 0.5]]])).tolist()
+        return across, down
+
     def lengths(self, segments: np.ndarray) -> np.ndarray:
         """Return the lengths in metres of segments ``(M, 2, 2)`` in pixels; NaN where nothing tells.
 

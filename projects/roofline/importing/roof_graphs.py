@@ -2,7 +2,7 @@
 
 The dataset of Ren et al., Intuitive and Efficient Roof Modeling for Reconstruction and Synthesis (SIGGRAPH Asia 2021)
 has two files a roof: ``NAME.verts`` with ``x,y`` a row (pixels, x right, y down) and ``NAME.faces`` with the indices of
-a closed ring a row, from 0: ``6,5,7,8,6``. A third column of ``.verts`` is a height.
+a closed ring a row, from 0: ``6,5,7,8,6``. A third column of ``.verts`` is a height in metres.
 """
 
 import json
@@ -14,18 +14,20 @@ import numpy as np
 from affine import Affine
 
 from projects.engine.errors import UserError
+from projects.geo.raster import open_raster
 from projects.roofline.annotations import FILE_NAME, IMAGE_FOLDER, Annotation, read_annotations
 from projects.roofline.geometry.line_types import rises_from_heights, types_from_planes
 from projects.roofline.geometry.place import read_crs
 from projects.roofline.graph import RoofGraph
-from projects.roofline.importing.ground import Georeference, ground_corners
+from projects.roofline.importing.ground import Georeference, georeference, ground_corners, ground_of_pixels
 from projects.roofline.importing.images import ImageFolder, check_declared, image_size
 from projects.roofline.importing.reading import Imported, Reading, listed
 
 SUFFIXES = ('.verts', '.json', '.npz')
 
 
-def read_roof_graphs(source: str | Path, images: ImageFolder, labels_only: bool = False) -> Reading:
+def read_roof_graphs(source: str | Path, images: ImageFolder, labels_only: bool = False,
+                     resolution: float | None = None) -> Reading:
     """Read roof graphs.
 
     Args:
@@ -33,15 +35,21 @@ def read_roof_graphs(source: str | Path, images: ImageFolder, labels_only: bool 
             and ``faces``; in ``.npz`` rows of faces are padded with -1), or a folder with ``annotations.json``.
         images: Where the images lie; without one a roof has no size.
         labels_only: Take ``annotations.json`` without its images.
+        resolution: Metres a pixel of images that are not georeferenced. Heights are in metres: where neither tells,
+            lines stay outline and inner, and a note says so.
 
     Raises:
         UserError: A file is missing or not of that form; an image is missing or of another size; a junction lies
-            outside its image; a line has no length or is there twice.
+            outside its image; a line has no length or is there twice; a resolution for ``annotations.json``, which
+            has its own.
     """
     source = Path(source)
     if source.name == FILE_NAME:
         source = source.parent
     if (source / FILE_NAME).is_file():
+        if resolution is not None:
+            raise UserError('--resolution: expected with NAME.verts, NAME.json or NAME.npz, found '
+                            f'{source / FILE_NAME}, which has its own')
         return _read_own(source, images, labels_only)
     files = [source] if source.is_file() else sorted(
         path for path in source.glob('*') if path.suffix in SUFFIXES and not path.name.startswith('.'))
@@ -49,6 +57,7 @@ def read_roof_graphs(source: str | Path, images: ImageFolder, labels_only: bool 
         raise UserError(f'{source}: expected NAME.verts and NAME.faces, NAME.json, NAME.npz or {FILE_NAME}, found none '
                         'of them')
     found, missing, stems = [], [], {}
+    high, unscaled = 0, 0
     for path in files:
         if path.stem in stems:
             raise UserError(f'{source}: expected one file for each roof, found {stems[path.stem]} and {path.name}')
@@ -59,23 +68,32 @@ def read_roof_graphs(source: str | Path, images: ImageFolder, labels_only: bool 
             missing.append(path.stem)
             continue
         size = image_size(image)
-        graph = graph_of_faces(verts, faces, str(path))
+        metres = _metres(image, resolution)
+        graph = graph_of_faces(verts, faces, str(path), metres)
         graph.check(size, str(path))
-        found.append(Imported(Annotation(image.name, size[1], size[0], 'train', graph), image))
+        high, unscaled = high + (verts.shape[1] == 3), unscaled + (verts.shape[1] == 3 and metres is None)
+        step = None if metres is None else float(np.sqrt(abs(np.linalg.det(metres))))
+        found.append(Imported(Annotation(image.name, size[1], size[0], 'train', graph, step), image))
     if missing:
         raise UserError(f'{images.folder}: expected an image for each roof, found none for {listed(missing)}; '
                         '--images names their folder')
-    return Reading(tuple(found), tuple(images.note_unused()))
+    notes = images.note_unused()
+    if unscaled:
+        notes.append(f'{source}: {unscaled} of {high} roofs with heights have no metres a pixel: their lines stay '
+                     'outline and inner; --resolution METRES tells')
+    return Reading(tuple(found), tuple(notes))
 
 
-def graph_of_faces(verts: np.ndarray, faces: list[list[int]], place: str) -> RoofGraph:
+def graph_of_faces(verts: np.ndarray, faces: list[list[int]], place: str,
+                   metres: np.ndarray | None = None) -> RoofGraph:
     """Return the graph whose lines are the edges of faces.
 
     Args:
-        verts: (N, 2) or (N, 3), x, y in pixels, and heights. With heights lines get their types (ridge, hip, …),
-            without them they are outline or inner.
+        verts: (N, 2) or (N, 3), x, y in pixels, and heights in metres. With heights and ``metres`` lines get their
+            types (ridge, hip, …), without either they are outline or inner.
         faces: Rings of indices, closed or not.
         place: File, for messages.
+        metres: (2, 2), metres on the ground for a step of one pixel in x and in y, as columns; None: not known.
 
     Raises:
         UserError: An index is no vertex, or a ring has fewer than three corners.
@@ -100,8 +118,20 @@ def graph_of_faces(verts: np.ndarray, faces: list[list[int]], place: str) -> Roo
     types, heights = None, None
     if verts.shape[1] == 3:
         heights = verts[:, 2]
-        types = types_from_planes(verts[:, :2], lines, rings, rises_from_heights(verts[:, :2], heights, rings))
+    if heights is not None and metres is not None:
+        ground = verts[:, :2] @ metres.T
+        types = types_from_planes(ground, lines, rings, rises_from_heights(ground, heights, rings))
     return RoofGraph.make(verts[:, :2], lines, types, rings, heights=heights)
+
+
+def _metres(image: Path, resolution: float | None) -> np.ndarray | None:
+    """Return (2, 2) metres for a step of one pixel in x and in y: of the image's georeference, else as given."""
+    with open_raster(image) as dataset:
+        placed = not dataset.transform.is_identity and dataset.crs is not None and (
+            dataset.crs.is_projected or dataset.crs.is_geographic)
+    if placed:
+        return ground_of_pixels(georeference(image, None))
+    return None if resolution is None else resolution * np.eye(2)
 
 
 def _read_own(source: Path, images: ImageFolder, labels_only: bool) -> Reading:

@@ -104,7 +104,7 @@ def read_segments(source: str | Path, images: ImageFolder | None, options: Segme
     if valleys > ridges and valleys >= ENOUGH:
         zero = 'north' if options.azimuth_zero == 'south' else 'south'
         notes.append(f'{source}: {valleys} valleys and {ridges} ridges: the azimuths look counted from {zero}, '
-                     f'--azimuth {zero}')
+                     f'--azimuth {zero}; or the file has latitude before longitude')
     if len(types):
         notes.append('line types: ' + ', '.join(f'{np.count_nonzero(types == number)} {name}' for number, name
                                                 in enumerate(LINE_TYPES) if (types == number).any()))

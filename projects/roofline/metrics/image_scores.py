@@ -9,7 +9,7 @@ from projects.roofline.graph import RoofGraph
 from projects.roofline.metrics.faces import face_counts, faces_of_lines, true_faces
 from projects.roofline.metrics.heat_map import heat_counts
 from projects.roofline.metrics.matching import cells_per_pixel, match_junctions, match_lines
-from projects.roofline.wireframe import Wireframe
+from projects.roofline.wireframe import LINE_SCORE, Wireframe
 
 LINE_THRESHOLDS = (1, 5, 10, 15)  # squared cells
 OPERATING = LINE_THRESHOLDS.index(10)  # what precision, recall and endpoint errors are taken at
@@ -36,13 +36,14 @@ class ImageScores:
     resolution: float | None = None  # metres a pixel
 
 
-def score_image(predicted: Wireframe, truth: RoofGraph, size: tuple[int, int], *, threshold: float = 0.5,
+def score_image(predicted: Wireframe, truth: RoofGraph, size: tuple[int, int], *, threshold: float = LINE_SCORE,
                 unverified: Wireframe | None = None, heat_map: bool = True, resolution: float | None = None
                 ) -> ImageScores:
     """Compare one image's wireframe with its truth at the 128 scale.
 
     Args:
-        predicted: junctions and scored lines in pixels.
+        predicted: junctions and scored lines in pixels; where it tells types of junctions, a true one is only found
+            by one of its type (0 where the truth tells none).
         truth: in the same pixels.
         size: (height, width) of the image.
         threshold: lines that score at least as much count for precision, recall, endpoint error and faces.
@@ -56,7 +57,8 @@ def score_image(predicted: Wireframe, truth: RoofGraph, size: tuple[int, int], *
     lines = lines[ranked.order]
     above = int((ranked.scores >= threshold).sum())
     junction_scores, junction_hits = match_junctions(
-        predicted.junctions * scale, predicted.junction_scores, truth.junctions * scale, JUNCTION_THRESHOLDS)
+        predicted.junctions * scale, predicted.junction_scores, truth.junctions * scale, JUNCTION_THRESHOLDS,
+        predicted.junction_types, truth.junction_types)
     faces = true_faces(truth.junctions * scale, truth.faces) if truth.faces else faces_of_lines(true_lines)
     shape = tuple(max(math.ceil(side * scale - 1e-9), 1) for side in size)
     other = None if unverified is None else match_lines(

@@ -71,7 +71,8 @@ def match_lines(predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray, th
     return RankedLines(scores, _first_hits(nearest, closest, thresholds), nearest, errors, order)
 
 
-def match_junctions(predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray, thresholds: tuple[float, ...]
+def match_junctions(predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray, thresholds: tuple[float, ...],
+                    types: np.ndarray | None = None, true_types: np.ndarray | None = None
                     ) -> tuple[np.ndarray, np.ndarray]:
     """Rank junctions by score, equal ones by place, and find the hits.
 
@@ -80,6 +81,7 @@ def match_junctions(predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray
         scores: ``(J,)``.
         truth: ``(T, 2)`` in cells.
         thresholds: what the distance of a hit is below, cells.
+        types, true_types: ``(J,)`` and ``(T,)``; where both are given, only junctions of one type match.
 
     Returns:
         The scores ``(J,)``, descending, and the hits ``(thresholds, J)`` bool.
@@ -88,6 +90,8 @@ def match_junctions(predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray
     if not len(truth) or not len(predicted):
         return scores[order], np.zeros((len(thresholds), len(predicted)), bool)
     distances = cdist(predicted[order], truth)
+    if types is not None and true_types is not None:
+        distances[types[order][:, None] != true_types] = np.inf
     nearest = distances.argmin(axis=1)
     return scores[order], _first_hits(nearest, distances.min(axis=1), thresholds)
 

@@ -14,6 +14,7 @@ from projects.evaluation.score_table import ScoreTable
 from projects.roofline.metrics.image_scores import score_image
 from projects.roofline.metrics.split_scores import LINE_BOUNDS, SampleScores, score_table
 from projects.roofline.samples import sample_id_of, size_of, truth_of, wireframe_of
+from projects.roofline.wireframe import LINE_SCORE
 
 
 @METRICS.register_module()
@@ -28,7 +29,8 @@ class WireframeMetric(SampleMetric):
                               pairing, in cells of 1/128 of the image's longer side
     msAP                      mean of sAP5, sAP10 and sAP15
     unverified/sAP10          sAP10 of pairs ranked by their junctions alone, where the network gives these
-    mAPJ                      mean of the AP of junctions within 0.5, 1 and 2 cells
+    mAPJ                      mean of the AP of junctions within 0.5, 1 and 2 cells; where the network tells types of
+                              junctions, only those of one type match
     APH, FH                   :mod:`~projects.roofline.metrics.heat_map`
     F10, F10_score            best F of the ranked lines, hits as of sAP10, and the lowest score of the lines that give
                               it: a threshold for tools/roofline/vectorize.py (choose it on validation images)
@@ -48,7 +50,7 @@ class WireframeMetric(SampleMetric):
     rank; :class:`~projects.evaluation.hooks.SegmentationReportHook` writes it to ``wireframe.json`` and ``.csv``.
 
     Args:
-        threshold: Score of a line that is taken to be one, 0..1. Default 0.5.
+        threshold: Score of a line that is taken to be one, 0..1. Default 0.9.
         heat_map: Also measure APH and FH, which takes longer than all the rest. Default True.
         line_bounds: Increasing numbers of true lines that a group of images ends at. Default 10 and 20.
         prefix: Prepended to every name as ``<prefix>/``. Default none.
@@ -58,7 +60,7 @@ class WireframeMetric(SampleMetric):
             predictions; ids are not unique.
     """
 
-    def __init__(self, threshold: float = 0.5, heat_map: bool = True, line_bounds: Sequence[int] = LINE_BOUNDS,
+    def __init__(self, threshold: float = LINE_SCORE, heat_map: bool = True, line_bounds: Sequence[int] = LINE_BOUNDS,
                  prefix: str | None = None) -> None:
         super().__init__(prefix=prefix)
         if not 0 <= threshold <= 1:

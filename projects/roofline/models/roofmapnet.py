@@ -36,7 +36,7 @@ class RoofMapNet(BaseModel):
         neck: Config of what stands between backbone and head, None for nothing.
         in_index: Which of several feature maps is read; None (default): all are stacks, and all are supervised.
         lines: Train the line verifier. False is the first of two stages: heat maps only; the verifier keeps its
-            weights, without gradients.
+            weights, without gradients, and no line is predicted.
         detection: ``junctions`` (at most so many an image; default 300) above ``junction_threshold`` (0.008);
             ``line_limit`` candidates that are verified (2,500; None: all pairs) and kept from ``line_threshold`` on
             (0.01); ``unverified`` pairs that are ranked by their junctions alone (2,500; 0: none).
@@ -85,9 +85,9 @@ class RoofMapNet(BaseModel):
             ``tensor``: ``jmap`` (B, T, h, w) and ``lmap`` (B, h, w) probabilities, ``joff`` (B, T, 2, h, w) (dy, dx)
             in [-1/2, 1/2]. ``loss``: ``loss_<name>`` for each of the six (four where ``lines`` is False). ``predict``:
             the samples with ``pred_junctions`` (J, 2) (x, y) in pixels of the original image,
-            ``pred_junction_scores``, ``pred_junction_types`` (J,), ``pred_lines`` (L, 2) places of junctions with
-            ``pred_line_scores`` (L,) in 0..1, best first, and ``pred_unverified_lines`` (U, 2) with
-            ``pred_unverified_scores`` (U,), the means of their junctions' scores.
+            ``pred_junction_scores`` and, where the network has several, ``pred_junction_types`` (J,), ``pred_lines``
+            (L, 2) places of junctions with ``pred_line_scores`` (L,) in 0..1, best first, and
+            ``pred_unverified_lines`` (U, 2) with ``pred_unverified_scores`` (U,), the means of their junctions' scores.
 
         Raises:
             UserError: Another mode, or ``loss`` without truth.
@@ -128,6 +128,9 @@ class RoofMapNet(BaseModel):
         """Return the six losses; those of the maps are means over the stacks."""
         jmap, joff, lmap = (torch.stack([sample.get(key) for sample in data_samples]) for key in
                             ('jmap', 'joff', 'lmap'))
+        if lmap.shape != maps[-1].lmap.shape:
+            raise UserError(f'PackRoofline.stride: expected maps of {tuple(maps[-1].lmap.shape[1:])} as the network '
+                            f'has them, found {tuple(lmap.shape[1:])}')
         gaussian = self.gaussian(jmap)
         losses = self.losses
         stacks = [dict(
@@ -175,7 +178,7 @@ class RoofMapNet(BaseModel):
         samples = list(data_samples) if data_samples else [SegDataSample() for _ in inputs]
         places = [original(yx.flip(-1) * stride, sample, stride) for yx, sample in zip(junctions.yx, samples)]
         junctions = junctions._replace(valid=junctions.valid & torch.stack([inside for _, inside in places]))
-        proposals = propose_lines(junctions, lmap, cfg['line_limit'])
+        proposals = propose_lines(junctions, lmap, cfg['line_limit'] if self.lines else 0)
         logits, _ = self.line_head(self.line_head.features(features, lmap), lmap, proposals.lines_yx,
                                    proposals.image_index)
         scores = logits.float().sigmoid()
@@ -184,7 +187,7 @@ class RoofMapNet(BaseModel):
             sample.set_data(dict(
                 pred_junctions=places[image][0][valid],
                 pred_junction_scores=junctions.score[image][valid],
-                pred_junction_types=junctions.type[image][valid],
+                **({'pred_junction_types': junctions.type[image][valid]} if read['jmap'].shape[1] > 1 else {}),
                 **verified(proposals, scores, valid, image, cfg['line_threshold'])))
             if cfg['unverified']:
                 sample.set_data(unverified(junctions.score[image][valid], cfg['unverified']))
@@ -222,6 +225,9 @@ def original(xy: Tensor, sample: SegDataSample, tolerance: float) -> tuple[Tenso
         tolerance: Pixels of the input that a point may lie outside; it is moved onto the border.
     """
     letterbox, shape = sample.get('letterbox'), sample.get('ori_shape')
+    if letterbox is None and 'letterbox' in sample:
+        raise UserError(f'sample {sample.get("sample_id")}: letterbox: expected scale and shift, found one turned or '
+                        'flipped after it was read, where no place leads back')
     scale = 1.0
     if letterbox is not None:
         scale, *shift = letterbox

@@ -64,5 +64,6 @@ def _integers(values: np.ndarray) -> np.ndarray:
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:
-    """Return columns one below the other."""
+    """Return columns one below the other; an image without any feature does not say which columns there are."""
+    parts = [part for part in parts if len(part['image'])] or parts[:1]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

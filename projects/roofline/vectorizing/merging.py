@@ -42,7 +42,8 @@ def merge_tiles(tiles: Sequence[Tile], size: tuple[int, int], snap: float, margi
        goes where another tile has that place inside: between the ends of cut lines there are lines that are none.
     4. The others are joined where they continue each other: both on one straight line, and overlapping.
     5. The result is cleaned (:func:`projects.roofline.geometry.planar.clean_planar`), lines led through junctions
-       within ``snap``. Scores are the highest of what was merged.
+       within ``snap``. Scores are the highest of what was merged, a junction's type that of the best one; a
+       crossing has none.
 
     Args:
         tiles: in any order.
@@ -51,7 +52,7 @@ def merge_tiles(tiles: Sequence[Tile], size: tuple[int, int], snap: float, margi
         margin: pixels; default the larger of ``snap`` and 4, a cell of the maps.
     """
     margin = max(snap, CELL) if margin is None else margin
-    points, point_scores, point_tiles, lines, scores, sides = _gathered(tiles, size, margin)
+    points, point_scores, point_tiles, lines, scores, sides, types = _gathered(tiles, size, margin)
     along = np.flatnonzero((sides[lines[:, 0]] & sides[lines[:, 1]]).any(axis=1))
     lines, scores = (np.delete(values, along[_inside(points[lines[along]].mean(axis=1), tiles, size, margin)], axis=0)
                      for values in (lines, scores))
@@ -60,6 +61,11 @@ def merge_tiles(tiles: Sequence[Tile], size: tuple[int, int], snap: float, margi
     lines = labels[lines]
     merged_scores = np.zeros(len(points))
     np.maximum.at(merged_scores, labels, point_scores)
+    merged_types = None
+    if any(tile.wireframe.junction_types is not None for tile in tiles):
+        merged_types = np.full(len(points), -1)
+        best_last = np.lexsort((-types, point_scores))  # of equal scores the lower type, whatever the order of tiles
+        merged_types[labels[best_last]] = types[best_last]
     sure = np.zeros(len(points), bool)
     sure[labels[trusted]] = True
     whole = sure[lines].all(axis=1)
@@ -68,29 +74,30 @@ def merge_tiles(tiles: Sequence[Tile], size: tuple[int, int], snap: float, margi
     ends, kept_scores, replaced = _joined_pieces(points, lines[cut], scores[cut], sure, snap)
     lines = np.concatenate([lines[whole], ends, lines[cut][~replaced]])
     scores = np.concatenate([scores[whole], kept_scores, scores[cut][~replaced]])
-    return _cleaned(points, merged_scores, lines, scores, snap)
+    return _cleaned(points, merged_scores, merged_types, lines, scores, snap)
 
 
-def _cleaned(points: np.ndarray, point_scores: np.ndarray, lines: np.ndarray, scores: np.ndarray,
-             snap: float) -> Wireframe:
+def _cleaned(points: np.ndarray, point_scores: np.ndarray, types: np.ndarray | None, lines: np.ndarray,
+             scores: np.ndarray, snap: float) -> Wireframe:
     junctions, cleaned, origin = clean_planar(points, lines, min(SAME_TILE, snap), point_scores, scores, contact=snap)
-    found = np.zeros(len(junctions))
+    found, kinds = np.zeros(len(junctions)), None if types is None else np.zeros(len(junctions), np.int64)
     if len(junctions):
         distance, nearest = cKDTree(points).query(junctions)
         touching = np.zeros(len(junctions))
         np.maximum.at(touching, cleaned, np.stack([scores[origin]] * 2, axis=1))
         found = np.where(distance <= snap, point_scores[nearest], touching)  # a crossing is as sure as its lines
-    return Wireframe(junctions, found, cleaned, scores[origin])
+        kinds = None if types is None else np.where(distance <= snap, types[nearest], -1)
+    return Wireframe(junctions, found, cleaned, scores[origin], kinds)
 
 
 def _gathered(tiles: Sequence[Tile], size: tuple[int, int], margin: float) -> tuple[np.ndarray, ...]:
-    """Return all ends (points, scores, tiles), all lines (indices, scores), and near which inner sides an end is.
+    """Return all ends (points, scores, tiles), all lines (indices, scores), near which inner sides an end is, its type.
 
-    The last is ``(N, 4)`` bool: left, right, top, bottom.
+    The sides are ``(N, 4)`` bool: left, right, top, bottom. Types that are not known are -1.
     """
     parts: list[tuple[np.ndarray, ...]] = [(
         np.zeros((0, 2)), np.zeros(0), np.zeros(0, np.int64), np.zeros((0, 2), np.int64), np.zeros(0),
-        np.zeros((0, 4), bool))]
+        np.zeros((0, 4), bool), np.zeros(0, np.int64))]
     offset = 0
     for number, tile in enumerate(tiles):
         frame = tile.wireframe
@@ -98,7 +105,8 @@ def _gathered(tiles: Sequence[Tile], size: tuple[int, int], margin: float) -> tu
         x, y = frame.junctions.T
         sides = np.stack([x < left, x > right, y < bottom, y > top], axis=1)
         parts.append((frame.junctions, frame.junction_scores, np.full(len(x), number), frame.lines + offset,
-                      frame.scores, sides))
+                      frame.scores, sides,
+                      np.full(len(x), -1) if frame.junction_types is None else frame.junction_types))
         offset += len(x)
     return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 

@@ -30,12 +30,17 @@ def load_predictor(config: str | Path, checkpoint: str | Path, device: str | tor
         cfg_options: Dotted paths and their values.
 
     Returns:
-        A function from tiles (N, H, W, 3) uint8 RGB to a wireframe for each, in pixels of the tile.
+        A function from tiles (N, H, W, 3) uint8 RGB to a wireframe for each, in pixels of the tile. Its attribute
+        `resolution` is the config's: metres a pixel of the training images, None where it states none.
 
     Raises:
-        UserError: A wrong config or checkpoint, or a network of another task.
+        UserError: A wrong config or checkpoint, a network of another task, a resolution that is none.
     """
     model, cfg = load_model(config, checkpoint, device, cfg_options)
+    resolution = cfg.get('resolution')
+    number = isinstance(resolution, (int, float)) and not isinstance(resolution, bool)
+    if resolution is not None and not (number and 0 < resolution < float('inf')):
+        raise UserError(f'config {config}: resolution: expected metres a pixel above 0, found {resolution!r}')
     if not isinstance(model, RoofMapNet):
         raise UserError(f'config {config}: expected a RoofMapNet (a config of configs/roofline), found '
                         f'{type(model).__name__}')
@@ -56,4 +61,5 @@ def load_predictor(config: str | Path, checkpoint: str | Path, device: str | tor
         with torch.autocast(where.type, dtype=torch.bfloat16, enabled=amp):
             return [wireframe_of(sample) for sample in model(data['inputs'], data['data_samples'], mode='predict')]
 
+    predict.resolution = resolution
     return predict

@@ -92,11 +92,13 @@ class RoofPlan:
         return columns
 
     def junction_columns(self) -> Columns:
-        """Return the attributes of the junctions, by name."""
+        """Return the attributes of the junctions, by name; `type` only of a network of several, -1 of a crossing."""
         frame = self.wireframe
         columns = {'image': _repeated(self.image, len(frame.junctions)),
                    'score': np.round(frame.junction_scores, 4),
                    'degree': np.bincount(frame.lines.ravel(), minlength=len(frame.junctions)).astype(np.int64)}
+        if frame.junction_types is not None:
+            columns['type'] = frame.junction_types
         if self.heights is not None:
             columns |= {'height_m': np.round(self.heights.junctions, 3),
                         'height_from': np.array(SOURCES, dtype=object)[self.heights.sources],

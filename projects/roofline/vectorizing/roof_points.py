@@ -1,5 +1,6 @@
 """The laser points of each face: which tiles fit the image, and which of their points may lie on a roof."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from scipy.ndimage import minimum_filter
 
 from projects.engine.errors import UserError
 from projects.engine.progress import progress
+from projects.geo.las_layout import read_layout
 from projects.geo.point_clouds import PointHeader, iter_points, read_header
 from projects.roofline.geometry.place import Place, name_of
 
@@ -23,14 +25,29 @@ ENOUGH = 8  # points of class 6 in a face: then unclassified ones are not needed
 SHRINK = 0.4  # metres off a face's border: gutters, neighbours, and ends that are not exact
 
 
-def read_lidar(paths: Sequence[str | Path], place: Place, image: str | Path,
-               size: tuple[int, int]) -> list[PointHeader]:
-    """Return the headers of the LiDAR tiles that share ground with an image.
+def tiles_with_points(paths: Sequence[str | Path]) -> tuple[list[PointHeader], list[Path]]:
+    """Return the headers of the LiDAR tiles that have points, and the paths of those that have none.
 
     Raises:
-        UserError: an image without ground coordinates in metres, a tile in another CRS, no tile over the image.
+        UserError: a file that is no LiDAR tile; no tile has points.
     """
-    headers = [read_header(path) for path in paths]
+    empty = [Path(path) for path in paths if not read_layout(path).count]
+    headers = [read_header(path) for path in paths if Path(path) not in empty]
+    if empty and not headers:
+        others = f' (nor in {len(empty) - 1} more)' if len(empty) > 1 else ''
+        raise UserError(f'{empty[0]}: --lidar: expected points, found none{others}')
+    return headers, empty
+
+
+def read_lidar(paths: Sequence[str | Path], place: Place, image: str | Path,
+               size: tuple[int, int]) -> list[PointHeader]:
+    """Return the headers of the LiDAR tiles that share ground with an image; those without points share none.
+
+    Raises:
+        UserError: an image without ground coordinates in metres, a tile on another plane, no tile over the image, no
+            tile with points.
+    """
+    headers, _ = tiles_with_points(paths)
     if place.metres is None or place.transform is None:
         raise UserError(f'{image}: --lidar: expected an image on a plane in metres, found '
                         f'{"no georeference" if place.transform is None else name_of(place.crs)}')
@@ -102,11 +119,18 @@ def shrunk(faces: np.ndarray) -> np.ndarray:
 
 
 def _same(code: str, crs: CRS) -> bool:
+    """Say whether two CRS have the same plane, whatever their heights refer to."""
     try:
-        other = CRS.from_user_input(code)
+        other, crs = _plane(CRS.from_user_input(code)), _plane(crs)
     except CRSError:
         return False
     if other == crs:
         return True
     mine, theirs = crs.to_epsg(confidence_threshold=25), other.to_epsg()
     return mine is not None and mine == theirs
+
+
+def _plane(crs: CRS) -> CRS:
+    """Return the horizontal part of a compound CRS (EPSG:2154 of EPSG:5698), and any other as it is."""
+    parts = crs.to_dict(projjson=True)
+    return CRS.from_user_input(json.dumps(parts['components'][0])) if parts.get('type') == 'CompoundCRS' else crs

@@ -1,7 +1,7 @@
 """Predict the wireframe of an image of any size, tile by tile."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,8 +9,9 @@ from projects.engine.errors import UserError
 from projects.engine.progress import progress
 from projects.geo.sources import Source
 from projects.geo.windows import window_starts
+from projects.roofline.datasets.transforms.moving import FILL
 from projects.roofline.vectorizing.merging import Tile
-from projects.roofline.wireframe import Wireframe
+from projects.roofline.wireframe import LINE_SCORE, Wireframe
 
 PredictTiles = Callable[[np.ndarray], list[Wireframe]]
 """From ``(N, H, W, 3)`` uint8 RGB to a wireframe for each, in pixels of the tile."""
@@ -32,7 +33,7 @@ class Tiling:
     window: int = 512
     overlap: int = 128
     batch_size: int = 2
-    threshold: float = 0.5
+    threshold: float = LINE_SCORE
 
 
 def check_tiling(tiling: Tiling) -> None:
@@ -47,8 +48,8 @@ def check_tiling(tiling: Tiling) -> None:
 def predict_tiles(predict: PredictTiles, source: Source, tiling: Tiling) -> list[Tile]:
     """Predict all tiles of an open image that hold a valid pixel.
 
-    Memory is that of one row of tiles (``window x width`` pixels) and of the wireframes. Invalid pixels reach the
-    network as 0, and so does the padding of an image smaller than a tile.
+    Memory is that of one row of tiles (``window x width`` pixels) and of the wireframes. Invalid pixels and
+    the padding of an image smaller than a tile have the colour that they have in training.
 
     Args:
         predict: the network, see :data:`PredictTiles`.
@@ -93,10 +94,10 @@ def predict_tiles(predict: PredictTiles, source: Source, tiling: Tiling) -> list
 
 
 def _tile(image: np.ndarray, valid: np.ndarray, window: int) -> np.ndarray:
-    """Return ``(window, window, 3)`` uint8 from ``(h, w, 3)`` 0..255; invalid pixels and padding are 0."""
-    tile = np.zeros((window, window, 3), np.uint8)
+    """Return ``(window, window, 3)`` uint8 from ``(h, w, 3)`` 0..255; invalid pixels and padding are FILL."""
+    tile = np.full((window, window, 3), FILL, np.uint8)
     values = image if image.dtype == np.uint8 else np.rint(np.clip(np.nan_to_num(image), 0, 255)).astype(np.uint8)
-    tile[:valid.shape[0], :valid.shape[1]] = np.where(valid[..., None], values, 0)
+    tile[:valid.shape[0], :valid.shape[1]] = np.where(valid[..., None], values, np.uint8(FILL))
     return tile
 
 
@@ -105,6 +106,5 @@ def _inside(frame: Wireframe, size: tuple[int, int]) -> Wireframe:
     limit = np.array([size[1], size[0]], np.float64)
     inside = ((frame.junctions >= -OUTSIDE) & (frame.junctions <= limit + OUTSIDE)).all(axis=1)
     keep = inside[frame.lines].all(axis=1)
-    used, lines = np.unique(frame.lines[keep], return_inverse=True)
-    return Wireframe(np.clip(frame.junctions[used], 0, limit), frame.junction_scores[used],
-                     lines.reshape(-1, 2).astype(np.int64), frame.scores[keep])
+    frame = frame.kept(keep)
+    return replace(frame, junctions=np.clip(frame.junctions, 0, limit))

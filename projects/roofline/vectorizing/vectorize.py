@@ -11,7 +11,7 @@ import shapely
 
 from projects.engine.errors import UserError
 from projects.engine.files import atomic_path
-from projects.geo.point_clouds import PointHeader, read_header
+from projects.geo.point_clouds import PointHeader
 from projects.geo.prediction import check_targets, find_inputs
 from projects.geo.raster import check_bands
 from projects.geo.sources import Source, open_source
@@ -22,10 +22,11 @@ from projects.roofline.vectorizing.heights import SOURCES, fit_planes, junction_
 from projects.roofline.vectorizing.merging import merge_tiles
 from projects.roofline.vectorizing.obj import write_obj
 from projects.roofline.vectorizing.roof_plan import RoofPlan
-from projects.roofline.vectorizing.roof_points import points_of_faces, read_lidar
+from projects.roofline.vectorizing.roof_points import points_of_faces, read_lidar, tiles_with_points
 from projects.roofline.vectorizing.tiles import PredictTiles, Tiling, check_tiling, predict_tiles
 
 SUFFIXES = ('.geojson', '.gpkg')
+RESOLUTIONS = 1.25  # a training's and an image's may differ by this factor
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class _Job:
     path: Path
     place: Place
     snap: float
+    size: tuple[int, int]  # height, width
     headers: tuple[PointHeader, ...]
     warnings: tuple[str, ...]
 
@@ -92,7 +94,8 @@ def vectorize(
     Everything that can be wrong with files and options is found before the first image is predicted.
 
     Args:
-        predict: the network, see :data:`projects.roofline.vectorizing.tiles.PredictTiles`.
+        predict: the network, see :data:`projects.roofline.vectorizing.tiles.PredictTiles`. Where it has an attribute
+            ``resolution``, metres a pixel of its training images, images of others are warned about.
         inputs: images, GeoTIFFs, or folders of them.
         out: ``.geojson`` (longitude and latitude) or ``.gpkg`` (the images' CRS; layers lines, faces, junctions).
         options: default :class:`VectorOptions`.
@@ -108,6 +111,7 @@ def vectorize(
     out = Path(out)
     jobs = plan_images(inputs, out, options)
     predict = predict() if lazy else predict
+    trained = getattr(predict, 'resolution', None)
     plans, results = [], []
     for job in jobs:
         start = time.monotonic()
@@ -118,7 +122,8 @@ def vectorize(
         plans.append(plan)
         results.append(Vectorized(
             job.path, tiles, len(plan.wireframe.lines), len(plan.faces), int(plan.faces.buildings.max(initial=-1)) + 1,
-            len(plan.wireframe.junctions), time.monotonic() - start, _height_sources(plan), job.warnings))
+            len(plan.wireframe.junctions), time.monotonic() - start, _height_sources(plan),
+            (*job.warnings, *_other_resolution(job, trained))))
     if options.obj is None:
         _write(out, plans, options.pixels)
     else:
@@ -177,9 +182,11 @@ def plan_images(inputs: str | Path | Sequence[str | Path], out: Path, options: V
         check_targets([(sources[0], target)], target.parent, options.overwrite)
         if target.resolve() in {source.resolve() for source in sources}:
             raise UserError(f'{target}: is an input and would be replaced: choose another file')
-    for tile in options.lidar:
-        read_header(tile)
-    return _checked([_look(path, out, options, crs) for path in paths], out, options)
+    _, empty = tiles_with_points(options.lidar)
+    jobs = [_look(path, out, options, crs) for path in paths]
+    told = tuple(f'{path}: --lidar: has no points: left out' for path in empty)
+    jobs[0] = replace(jobs[0], warnings=(*told, *jobs[0].warnings))
+    return _checked(jobs, out, options)
 
 
 def _look(path: Path, out: Path, options: VectorOptions, crs: Any) -> _Job:
@@ -191,9 +198,10 @@ def _look(path: Path, out: Path, options: VectorOptions, crs: Any) -> _Job:
         if out.suffix.lower() == '.geojson' and not options.pixels and place.degrees(np.zeros((1, 2))) is None:
             raise UserError(f'{path}: expected a CRS that leads to longitude and latitude, which GeoJSON is in, found '
                             f'{name_of(place.crs)}, which does not: write .gpkg, or --pixels')
-        headers = read_lidar(options.lidar, place, path, (source.height, source.width)) if options.lidar else []
+        size = source.height, source.width
+        headers = read_lidar(options.lidar, place, path, size) if options.lidar else []
         warnings = list(_warnings(source, place, options, headers))
-        return _Job(path, place, snap_pixels(options.snap, place, path), tuple(headers), tuple(warnings))
+        return _Job(path, place, snap_pixels(options.snap, place, path), size, tuple(headers), tuple(warnings))
 
 
 def _warnings(source: Source, place: Place, options: VectorOptions, headers: Sequence[PointHeader]) -> list[str]:
@@ -206,6 +214,23 @@ def _warnings(source: Source, place: Place, options: VectorOptions, headers: Seq
     found += [f'{header.path}: names no CRS: taken for {name_of(place.crs)}' for header in headers
               if header.crs is None]
     return found
+
+
+def _other_resolution(job: _Job, trained: float | None) -> list[str]:
+    """Return a warning where an image's pixels are of another size than those that the network was trained on."""
+    if trained is None:
+        return []
+    across, down = job.place.pixel_sides(job.size)
+    found = (across * down)**0.5
+    if not 0 < found < float('inf'):  # nothing says how large they are
+        return []
+    if max(found / trained, trained / found) <= RESOLUTIONS * (1 + 1e-9):
+        return []
+    t = job.place.transform
+    wide, high = (float(np.hypot(*step)) * trained / side for step, side in (((t.a, t.d), across), ((t.b, t.e), down)))
+    return [f'{job.path}: expected pixels of about {trained:.3g} m, which the network was trained at, found '
+            f'{found:.3g} m: roofs may be missed, resample the image first, for example with gdalwarp -tr {wide:.6g} '
+            f'{high:.6g} -r cubic']
 
 
 def _checked(jobs: list[_Job], out: Path, options: VectorOptions) -> list[_Job]:
