@@ -1,15 +1,12 @@
 """The seed's folder layout, written from this room's: ``train/`` and ``valid/`` with NAME.png and NAME_label.npz."""
 
-import os
-import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
 from projects.engine.errors import UserError
-from projects.engine.files import atomic_path, check_output_folder
+from projects.engine.files import atomic_folder, atomic_path, check_output_folder
 from projects.engine.progress import progress
 from projects.roofline.annotations import IMAGE_FOLDER, Annotation, read_annotations
 from projects.roofline.datasets.transforms.letterbox import LetterboxRoof
@@ -53,9 +50,7 @@ def write_label_folder(root: str | Path, out: str | Path, image_size: int = 512,
     names = _names(annotations, root, n_types)
 
     load, letterbox = LoadRoofImage(), LetterboxRoof(image_size)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f'.{out.name}.tmp-', dir=out.parent))
-    try:
+    with atomic_folder(out) as temporary:
         for annotation, name in progress(list(zip(annotations, names, strict=True)), 'labels', unit='image'):
             results = letterbox(load(dict(
                 img_path=str(root / IMAGE_FOLDER / annotation.file), graph=annotation.graph,
@@ -64,12 +59,7 @@ def write_label_folder(root: str | Path, out: str | Path, image_size: int = 512,
                 Image.fromarray(results['img']).save(path)
             write_npz(temporary / f'{name}{SUFFIX}', results['graph'], results['img'].shape[:2],
                       (map_size, map_size), n_types, negatives)
-        umask = os.umask(0)  # mkdtemp makes private folders; the umask can only be read by setting it
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        check_new_folder(out)  # minutes have passed
     return Counter(name.split('/')[0] for name in names)
 
 

@@ -19,7 +19,6 @@ from projects.engine.files import write_text
 BASE = 'configs/roofline/roofmapnet_30e_seed-512.py'
 LOSSES = ('gauss', 'qcc', 'lhr', 'off', 'lv', 'sf')
 TEXT_WEIGHTS = dict(gauss=1.0, qcc=1.0, lhr=1.0, off=0.25, lv=2.0, sf=0.5)  # of the seed's text, which the base has
-TEST_SPLIT = "test_split = 'val'  # the validation images: the seed's layout, train/ and valid/, has no others"
 Check = Callable[[Any, str], Any]
 
 
@@ -165,8 +164,12 @@ OUTCOMES: dict[str, Outcome] = {
     'model.n_pts1': Outcome('values that pooling leaves of them', _POSITIVE, 'model.line_head.pooled', 8),
     'model.dim_loi': Outcome('channels that a line is read from', _POSITIVE, 'model.line_head.channels', 128),
     'model.dim_fc': Outcome('width of the two hidden layers', _POSITIVE, 'model.line_head.hidden', 1024),
-    'model.n_out_junc': Outcome('junctions of an image, at most', _POSITIVE, 'model.detection.junctions', 300),
-    'model.n_out_line': Outcome('lines of an image, at most', _POSITIVE, 'model.detection.line_limit', 2500),
+    'model.n_out_junc': Outcome('length of an output; scores cut it here', _POSITIVE, base=250,
+                                note='not in the config: upstream pads and cuts its output with it, here '
+                                     'model.detection.junctions says how many are looked at'),
+    'model.n_out_line': Outcome('length of an output; scores cut it here', _POSITIVE, base=2500,
+                                note='not in the config: upstream pads and cuts its output with it, here '
+                                     'model.detection.line_limit says how many are verified'),
     'model.use_cood': Outcome('0: line coordinates are no feature', _choice(0, False)),
     'model.use_slop': Outcome('0: line slopes are no feature', _choice(0, False)),
     'model.use_conv': Outcome('0: no convolution in place of the pooling', _choice(0, False)),
@@ -231,7 +234,7 @@ def child_config(changes: dict[str, Any], source: str, base: str) -> str:
         base: Path of the base, as ``_base_`` has it.
 
     Returns:
-        Python text: a comment, ``_base_``, ``test_split``, and one assignment for each top-level key.
+        Python text: a comment, ``_base_``, and one assignment for each top-level key.
     """
     tree: dict[str, Any] = {}
     for path, value in changes.items():
@@ -240,7 +243,7 @@ def child_config(changes: dict[str, Any], source: str, base: str) -> str:
         for name in parents:
             here = here.setdefault(name, {})
         here[last] = dict(value) if isinstance(value, dict) else value
-    lines = [f"# {source}: what differs from the seed's text.", f'_base_ = {base!r}', TEST_SPLIT]
+    lines = [f"# {source}: what differs from the seed's text.", f'_base_ = {base!r}']
     return '\n'.join(lines + [f'{key} = {_written(value)}' for key, value in tree.items()]) + '\n'
 
 

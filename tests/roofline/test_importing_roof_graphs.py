@@ -92,7 +92,13 @@ def test_types_are_told_from_metres_and_not_from_pixels(tmp_path, crs, resolutio
     annotation = reading.images[0].annotation
     assert gable_types(annotation.graph) == TOLD
     assert annotation.resolution == pytest.approx(0.05, rel=1e-3)  # a georeference goes before what is given
-    assert reading.notes == ()
+    if crs is None:
+        assert annotation.crs is annotation.transform is reading.images[0].ground is None
+    else:  # windows over the same ground then come into the same split
+        assert annotation.crs == crs and annotation.transform == pytest.approx((0.05, 0, 7e5, 0, -0.05, 5.36e6))
+        assert reading.images[0].ground.shape == (4, 2)
+    assert reading.notes == ((f'{tmp_path}: --resolution: not for 1 images that are georeferenced',)
+                             if crs and resolution else ())
 
 
 @pytest.mark.parametrize('crs', [None, CRS.from_wkt('LOCAL_CS["plan",UNIT["metre",1]]')])

@@ -158,6 +158,15 @@ def test_a_local_plane_is_written_as_it_is_and_has_no_degrees(tmp_path: Path):
     assert len(lines) == 9 and np.isnan(fields['length_m']).all()
 
 
+def test_a_picture_across_the_rim_of_its_projection(tmp_path: Path):
+    """Its first pixel has a longitude, others have none: told before anything is predicted, and never half-way."""
+    rim = CRS.from_string('+proj=ortho +lat_0=0 +lon_0=0 +R=6378137 +units=m')
+    network = hip(tmp_path / 'a.tif', crs=rim, transform=Affine(0.5, 0, 6_378_120, 0, -0.5, 16))
+    with pytest.raises(UserError, match=r'a\.tif: expected a CRS that leads to longitude and latitude'):
+        vectorize(network, tmp_path / 'a.tif', tmp_path / 'a.geojson', VectorOptions(SMALL))
+    vectorize(network, tmp_path / 'a.tif', tmp_path / 'a.gpkg', VectorOptions(SMALL))
+
+
 def test_two_images_in_one_file(tmp_path: Path):
     network = hip(tmp_path / 'a.tif')
     hip(tmp_path / 'b.tif', transform=Affine(0.5, 0, WEST + 500, 0, -0.5, NORTH))

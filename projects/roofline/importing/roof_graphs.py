@@ -57,7 +57,7 @@ def read_roof_graphs(source: str | Path, images: ImageFolder, labels_only: bool 
         raise UserError(f'{source}: expected NAME.verts and NAME.faces, NAME.json, NAME.npz or {FILE_NAME}, found none '
                         'of them')
     found, missing, stems = [], [], {}
-    high, unscaled = 0, 0
+    high, unscaled, own = 0, 0, 0
     for path in files:
         if path.stem in stems:
             raise UserError(f'{source}: expected one file for each roof, found {stems[path.stem]} and {path.name}')
@@ -68,16 +68,25 @@ def read_roof_graphs(source: str | Path, images: ImageFolder, labels_only: bool 
             missing.append(path.stem)
             continue
         size = image_size(image)
-        metres = _metres(image, resolution)
+        frame = _frame(image)
+        if frame is not None:
+            metres = ground_of_pixels(frame)
+            ground, placed = ground_corners(frame), (frame.crs.to_string(), tuple(map(float, frame.transform[:6])))
+        else:
+            metres = None if resolution is None else resolution * np.eye(2)
+            ground, placed = None, ()
+        own += frame is not None
         graph = graph_of_faces(verts, faces, str(path), metres)
         graph.check(size, str(path))
         high, unscaled = high + (verts.shape[1] == 3), unscaled + (verts.shape[1] == 3 and metres is None)
         step = None if metres is None else float(np.sqrt(abs(np.linalg.det(metres))))
-        found.append(Imported(Annotation(image.name, size[1], size[0], 'train', graph, step), image))
+        found.append(Imported(Annotation(image.name, size[1], size[0], 'train', graph, step, *placed), image, ground))
     if missing:
         raise UserError(f'{images.folder}: expected an image for each roof, found none for {listed(missing)}; '
                         '--images names their folder')
     notes = images.note_unused()
+    if own and resolution is not None:
+        notes.append(f'{source}: --resolution: not for {own} images that are georeferenced')
     if unscaled:
         notes.append(f'{source}: {unscaled} of {high} roofs with heights have no metres a pixel: their lines stay '
                      'outline and inner; --resolution METRES tells')
@@ -124,14 +133,12 @@ def graph_of_faces(verts: np.ndarray, faces: list[list[int]], place: str,
     return RoofGraph.make(verts[:, :2], lines, types, rings, heights=heights)
 
 
-def _metres(image: Path, resolution: float | None) -> np.ndarray | None:
-    """Return (2, 2) metres for a step of one pixel in x and in y: of the image's georeference, else as given."""
+def _frame(image: Path) -> Georeference | None:
+    """Return where an image lies; None where nothing says so, or on a plane of its own."""
     with open_raster(image) as dataset:
         placed = not dataset.transform.is_identity and dataset.crs is not None and (
             dataset.crs.is_projected or dataset.crs.is_geographic)
-    if placed:
-        return ground_of_pixels(georeference(image, None))
-    return None if resolution is None else resolution * np.eye(2)
+    return georeference(image, None) if placed else None
 
 
 def _read_own(source: Path, images: ImageFolder, labels_only: bool) -> Reading:

@@ -30,7 +30,7 @@ def made_beside(folder: str | Path, overwrite: bool = False, name: str = RASTER_
         UserError: As :func:`check_target`, before the body and, since minutes have passed, after it.
     """
     check_target(folder, overwrite, name)
-    with atomic_folder(Path(folder).resolve()) as temporary:
+    with atomic_folder(folder) as temporary:
         yield temporary
         check_target(folder, overwrite, name)
 

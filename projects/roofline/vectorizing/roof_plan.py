@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from projects.engine.errors import UserError
 from projects.roofline.geometry.faces import Faces, find_faces
 from projects.roofline.geometry.place import Place, ring_area
 from projects.roofline.graph import LINE_TYPES
@@ -109,6 +110,9 @@ class RoofPlan:
         """Return the junctions ``(N, 2)``, with heights ``(N, 3)``: on the ground, or as longitude and latitude."""
         pixels = self.wireframe.junctions
         xy = self.place.degrees(pixels) if degrees else self.place.ground(pixels)
+        if xy is None:
+            raise UserError('GeoJSON: expected a CRS that leads to longitude and latitude from all of the image, found '
+                            'roofs from which it does not: write .gpkg')
         return xy if self.heights is None else np.column_stack([xy, self.heights.junctions])
 
 

@@ -49,7 +49,7 @@ def predict_tiles(predict: PredictTiles, source: Source, tiling: Tiling) -> list
     """Predict all tiles of an open image that hold a valid pixel.
 
     Memory is that of one row of tiles (``window x width`` pixels) and of the wireframes. Invalid pixels and
-    the padding of an image smaller than a tile have the colour that they have in training.
+    the padding of an image smaller than a tile get the colour of the padding in training.
 
     Args:
         predict: the network, see :data:`PredictTiles`.

@@ -195,7 +195,8 @@ def _look(path: Path, out: Path, options: VectorOptions, crs: Any) -> _Job:
         if out.suffix.lower() == '.geojson' and not options.pixels and place.crs is None:
             raise UserError(f'{path}: expected an image with a CRS, since GeoJSON is longitude and latitude: write '
                             '.gpkg, or give --crs EPSG:NUMBER where a world file places it, or --pixels')
-        if out.suffix.lower() == '.geojson' and not options.pixels and place.degrees(np.zeros((1, 2))) is None:
+        corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [0.5, 0.5]]) * [source.width, source.height]
+        if out.suffix.lower() == '.geojson' and not options.pixels and place.degrees(corners) is None:
             raise UserError(f'{path}: expected a CRS that leads to longitude and latitude, which GeoJSON is in, found '
                             f'{name_of(place.crs)}, which does not: write .gpkg, or --pixels')
         size = source.height, source.width
