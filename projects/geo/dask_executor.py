@@ -97,6 +97,7 @@ class DaskExecutor:
     def _connect(self) -> 'Client':
         from distributed import Client
 
+        logging.getLogger('distributed.batched').setLevel(logging.WARNING)  # else a traceback where a connection ends
         try:
             client = Client(self.cluster, timeout=self.timeout, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
