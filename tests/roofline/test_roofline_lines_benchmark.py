@@ -93,3 +93,11 @@ def test_pruning_is_set_where_the_model_reads_it(benchmark: ModuleType, monkeypa
     assert benchmark.main() == 0
     torch.set_num_threads(threads)
     assert seen['model.detection.line_limit'] == 7 and 'line_limit' in DETECTION
+
+
+def test_the_cost_is_that_of_verified_lines(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    scores = iter(({'sAP10': 70.0, 'unverified/sAP10': 20.0}, {'sAP10': 70.5, 'unverified/sAP10': 20.0}, {'mIoU': 1.0}))
+    monkeypatch.setattr(benchmark, 'in_child', lambda *arguments: next(scores))
+    assert benchmark.pruning_cost(Path('a'), Path('b'), Path('c')) == {'pruned': 70.0, 'every line': 70.5, 'cost': 0.5}
+    with pytest.raises(UserError, match='a: test_evaluator: expected the metric sAP10, found mIoU'):
+        benchmark.pruning_cost(Path('a'), Path('b'), Path('c'))

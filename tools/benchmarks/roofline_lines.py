@@ -277,10 +277,9 @@ def pruning_cost(config: Path, checkpoint: Path, data: Path) -> dict[str, float]
     for name, limit in (('pruned', LIMIT), ('every line', 0)):
         metrics = in_child('--child', 'test', '--config', config, '--checkpoint', checkpoint, '--data', data,
                            '--limit', limit)
-        found = [value for key, value in metrics.items() if key.split('/')[-1] == 'sAP10']
-        if len(found) != 1:
+        if 'sAP10' not in metrics:
             raise UserError(f'{config}: test_evaluator: expected the metric sAP10, found {", ".join(metrics)}')
-        scores[name] = found[0]
+        scores[name] = metrics['sAP10']
     return {**scores, 'cost': scores['every line'] - scores['pruned']}
 
 
