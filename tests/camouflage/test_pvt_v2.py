@@ -1,6 +1,5 @@
 """PVTv2: parity with the published implementation, parameters, sizes, gradients."""
 
-import importlib.util
 import math
 from pathlib import Path
 
@@ -41,11 +40,8 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @pytest.fixture(scope='module')
-def fill(shared: Path):
-    spec = importlib.util.spec_from_file_location('parity_fill', shared / 'parity/fill.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def fill(shared: Path, load_module):
+    return load_module(shared / 'parity/fill.py')
 
 
 def published(shared: Path, fill, arch: str):

@@ -1,7 +1,5 @@
 """The seam measure of tools/benchmarks/predict_large.py: it sees a seam, and sees none where windows are blended."""
 
-import importlib.util
-
 import cv2
 import numpy as np
 import pytest
@@ -14,11 +12,8 @@ SIZE, WINDOW = 3000, 128
 
 
 @pytest.fixture(scope='module')
-def benchmark(repository):
-    spec = importlib.util.spec_from_file_location('predict_large', repository / 'tools/benchmarks/predict_large.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def benchmark(repository, load_module):
+    return load_module(repository / 'tools/benchmarks/predict_large.py')
 
 
 @pytest.fixture(scope='module')

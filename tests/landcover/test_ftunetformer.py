@@ -1,6 +1,5 @@
 """FTUNetFormer: parity with the published implementation, parameters, sizes, options."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -64,12 +63,10 @@ def full(repository: Path) -> nn.Module:
 
 
 @pytest.fixture(scope='module')
-def published(shared: Path):
+def published(shared: Path, load_module):
     """The parity pack and its weights in published names."""
     folder = shared / 'parity'
-    spec = importlib.util.spec_from_file_location('parity_fill', folder / 'fill.py')
-    fill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill)
+    fill = load_module(folder / 'fill.py')
     pack = np.load(folder / 'ftunetformer.npz')
     weights = {key: torch.from_numpy(np.asarray(value)) for key, value in fill.weights(pack).items()}
     return pack, weights, torch.from_numpy(fill.image(int(pack['seed']), tuple(pack['shape'])))

@@ -1,18 +1,12 @@
 """The rule by which the step benchmark compares loss curves."""
 
-import importlib.util
-
 import pytest
 import torch
 
 
 @pytest.fixture(scope='module')
-def tool(repository):
-    spec = importlib.util.spec_from_file_location(
-        'landcover_step', repository / 'tools/benchmarks/landcover_step.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(repository, load_module):
+    return load_module(repository / 'tools/benchmarks/landcover_step.py')
 
 
 def test_curves_are_compared_seed_by_seed_with_the_noise_between_seeds(tool):

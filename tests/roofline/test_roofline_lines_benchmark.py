@@ -1,8 +1,8 @@
 """The benchmark of the line stage: equal scores, and a status that says whether its aims are reached."""
 
-import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,12 +14,8 @@ from projects.roofline.models.roofmapnet import DETECTION
 
 
 @pytest.fixture(scope='module')
-def benchmark(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        'roofline_lines_benchmark', repository / 'tools/benchmarks/roofline_lines.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def benchmark(repository: Path, load_module: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_module(repository / 'tools/benchmarks/roofline_lines.py')
 
 
 def test_scores_are_the_published_ones_inside_the_image(benchmark: ModuleType):

@@ -1,7 +1,7 @@
 """The benchmark of vectorizing: flags in their ranges, and a status that says whether its aims are reached."""
 
-import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,12 +13,8 @@ from projects.engine.errors import UserError
 
 
 @pytest.fixture(scope='module')
-def benchmark(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        'roofline_vectorize_benchmark', repository / 'tools/benchmarks/roofline_vectorize.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def benchmark(repository: Path, load_module: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_module(repository / 'tools/benchmarks/roofline_vectorize.py')
 
 
 def main(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, *flags: str) -> int:

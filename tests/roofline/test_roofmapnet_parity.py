@@ -1,6 +1,5 @@
 """The published network, from its published layout: strict load and equal outputs (shared/parity/roofmapnet.npz)."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +24,8 @@ def pack():
 
 
 @pytest.fixture(scope='module')
-def fill():
-    spec = importlib.util.spec_from_file_location('parity_fill', PARITY / 'fill.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def fill(load_module):
+    return load_module(PARITY / 'fill.py')
 
 
 @pytest.fixture(scope='module')

@@ -44,11 +44,7 @@ class Place:
         ground = self.ground(xy)
         if len(ground) == 0:
             return ground
-        try:
-            x, y = rasterio.warp.transform(self.crs, CRS.from_epsg(4326), ground[:, 0].tolist(), ground[:, 1].tolist())
-        except CPLE_BaseError:  # another planet, a projection without inverse, places outside of what it can tell
-            return None
-        return np.stack([x, y], axis=1)
+        return warped_points(ground, self.crs, CRS.from_epsg(4326))
 
     @property
     def metres(self) -> float | None:
@@ -130,6 +126,18 @@ def place_of(source: Source, crs: CRS | None = None) -> Place:
     if crs is not None and own is not None and own != crs:
         raise UserError(f'{source.path}: --crs: expected {name_of(own)}, which the image has, found {name_of(crs)}')
     return Place(transform, own or crs)
+
+
+def warped_points(points: np.ndarray, source: CRS, target: CRS) -> np.ndarray | None:
+    """Convert points ``(N, 2)`` between coordinate systems; None where nothing leads from one to the other.
+
+    So from a local plane, another planet, a projection without inverse, or places outside of what it can tell.
+    """
+    try:
+        x, y = rasterio.warp.transform(source, target, points[:, 0].tolist(), points[:, 1].tolist())
+    except CPLE_BaseError:
+        return None
+    return np.stack([x, y], axis=1)
 
 
 def read_crs(text: str, place: str = '--crs') -> CRS:

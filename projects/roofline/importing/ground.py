@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from affine import Affine
-from rasterio._err import CPLE_BaseError  # what rasterio.warp lets out; no public name
 from rasterio.crs import CRS
-from rasterio.warp import transform as warp_points
 
 from projects.engine.errors import UserError
 from projects.geo.raster import open_raster
-from projects.roofline.geometry.place import check_transform, name_of
+from projects.roofline.geometry.place import check_transform, name_of, warped_points
 
 WGS84 = CRS.from_epsg(4326)
 SEMI_MAJOR, ECCENTRICITY2 = 6378137.0, 6.69437999014e-3
@@ -129,8 +127,7 @@ def warped(points: np.ndarray, source: CRS, target: CRS, place: str = '') -> np.
     """
     if source == target:
         return np.asarray(points, np.float64)
-    try:
-        return np.stack(warp_points(source, target, points[:, 0].tolist(), points[:, 1].tolist())[:2], axis=1)
-    except CPLE_BaseError as error:
-        raise UserError(f'{place}CRS: expected a way from {name_of(source)} to {name_of(target)}, found '
-                        'none') from error
+    found = warped_points(points, source, target)
+    if found is None:
+        raise UserError(f'{place}CRS: expected a way from {name_of(source)} to {name_of(target)}, found none')
+    return found
